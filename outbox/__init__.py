@@ -1,0 +1,3 @@
+"""Transactional outbox."""
+
+__version__ = "0.1.0"
