@@ -1,0 +1,153 @@
+"""The tables of the schema ``outbox`` as SQLAlchemy sees them. Alembic's revisions create them; a test holds both together.
+
+``JobRow`` is the row; handlers and callers get the frozen ``Job`` instead (``jobs.py``), because a row is expired by the
+commit that made it and answers with an error where no connection is left.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Computed,
+    DateTime,
+    Identity,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import UserDefinedType
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
+
+SCHEMA: Final = "outbox"
+VERSION_TABLE: Final = "alembic_version"
+CHANNEL: Final = "outbox"
+
+# Advisory locks of ours live in the (int, int) space, under this class ("outb" in ASCII); consumers' claims live in the
+# bigint space. The two never meet in PostgreSQL.
+LOCK_CLASS: Final = 0x6F757462
+LOCK_LEADER: Final = 1
+LOCK_DOORBELL: Final = 2
+LOCK_READY: Final = 3
+LOCK_MIGRATE: Final = 4
+
+metadata = MetaData(schema=SCHEMA)
+clock = text("clock_timestamp()")
+
+
+class XID8(UserDefinedType[str]):
+    """PostgreSQL's 64-bit transaction id. Only the server ever fills or compares it."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_kw: object) -> str:
+        """Return the type's name in DDL."""
+        return "xid8"
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> None:
+        """Leave what the driver gives."""
+        del dialect, coltype
+
+
+class Base(DeclarativeBase):
+    """Our own base: the user's metadata, naming conventions and events stay out of it, and ours out of theirs."""
+
+    metadata = metadata
+
+
+class JobRow(Base):
+    """A row of ``outbox.job``. Applications insert it through ``outbox.add``; nobody edits it by hand."""
+
+    __tablename__ = "job"
+    # No RETURNING: a role that may only INSERT can flush it, and a flush stays one round trip.
+    __mapper_args__ = {"eager_defaults": False}  # noqa: RUF012 - SQLAlchemy's own spelling
+
+    xid: Mapped[str] = mapped_column(XID8, server_default=text("pg_current_xact_id()"))
+    pos: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
+    id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    kind: Mapped[str] = mapped_column(Text)
+    key: Mapped[str | None] = mapped_column(Text)
+    payload: Mapped[bytes] = mapped_column(LargeBinary)
+    content_type: Mapped[str] = mapped_column(Text, server_default="application/json")
+    headers: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
+    exchange: Mapped[str | None] = mapped_column(Text)
+    routing_key: Mapped[str | None] = mapped_column(Text)
+    first_pos: Mapped[int | None] = mapped_column(BigInteger)
+    line: Mapped[int] = mapped_column(BigInteger, Computed("coalesce(first_pos, pos)", persisted=True))
+    state: Mapped[str] = mapped_column(Text, server_default="pending")
+    version: Mapped[int] = mapped_column(Integer, server_default="1")
+    attempt: Mapped[int] = mapped_column(Integer, server_default="0")
+    max_attempts: Mapped[int] = mapped_column(Integer, server_default="20")
+    sends: Mapped[int] = mapped_column(Integer, server_default="1")
+    unique_key: Mapped[str | None] = mapped_column(Text)
+    tracked: Mapped[bool] = mapped_column(Boolean, server_default=text("true"))
+    available_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=clock)
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=clock)
+    published_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    published_term: Mapped[int | None] = mapped_column(BigInteger)
+    started_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    finished_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    lease_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    lease_token: Mapped[uuid.UUID | None] = mapped_column(Uuid)
+    error: Mapped[str | None] = mapped_column(Text)
+
+
+job = JobRow.metadata.tables[f"{SCHEMA}.job"]
+
+transition = Table(
+    "transition",
+    metadata,
+    Column("job_id", Uuid, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("from", Text, nullable=False),
+    Column("to", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=clock),
+    Column("by", Text, nullable=False),
+    Column("note", Text),
+)
+
+leader = Table(
+    "leader",
+    metadata,
+    Column("one", Boolean, primary_key=True, server_default=text("true")),
+    Column("term", BigInteger, nullable=False, server_default="0"),
+    Column("token", Uuid),
+    Column("pid", Integer),
+    Column("backend_start", DateTime(timezone=True)),
+    Column("heartbeat_at", DateTime(timezone=True)),
+    Column("since", DateTime(timezone=True)),
+    Column("host", Text),
+    Column("broker", Text),
+    Column("digest", Text),
+)
+
+taker = Table(
+    "taker",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("queue", Text, nullable=False),
+    Column("since", DateTime(timezone=True), nullable=False, server_default=clock),
+)
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("one", Boolean, primary_key=True, server_default=text("true")),
+    Column("revision", Text, nullable=False),
+    Column("min_reader", Text, nullable=False),
+)
+
+__all__ = ["JobRow", "job", "leader", "meta", "metadata", "taker", "transition"]
