@@ -1,11 +1,11 @@
-"""Every error of both packages, in one tree. Errors carry their data and an exit code; vendor errors stop at the seam.
+"""Every error of both packages, in one tree, each with its exit code. Vendor errors stop at the seam.
 
     OutboxError                    1   something failed
     ├── ConfigError                2   the settings contradict themselves; lists every problem
-    ├── Misuse                     1   a call that would break the promise (AUTOCOMMIT, not PostgreSQL, no transaction)
+    ├── Misuse                     1   a call that would break the promise (AUTOCOMMIT, another database)
     ├── Unreachable               69   a server does not answer
     ├── Busy                      75   somebody else holds what we need, and is named
-    ├── WrongEnvironment          78   pooler, replica, old schema, lossy transport, second taker, a package that hides ours
+    ├── WrongEnvironment          78   pooler, replica, old schema, lossy transport, second taker …
     └── LeadershipLost             1   the lock's session is gone or another term has begun
 
 Bad payloads raise the built-in ``TypeError`` and ``ValueError``: they are the caller's, not ours.

@@ -1,13 +1,13 @@
-"""The tables of the schema ``outbox`` as SQLAlchemy sees them. Alembic's revisions create them; a test holds both together.
+"""The tables of the schema ``outbox`` as SQLAlchemy sees them.
 
-``JobRow`` is the row; handlers and callers get the frozen ``Job`` instead (``jobs.py``), because a row is expired by the
-commit that made it and answers with an error where no connection is left.
+Alembic's revisions create them; a test holds the two together. ``JobRow`` is the row; handlers and callers get the
+frozen ``Job`` instead, because a row is expired by the commit that made it and then answers with an error.
 """
 
 from __future__ import annotations
 
-import uuid
-from datetime import datetime
+import uuid  # noqa: TC003 - SQLAlchemy reads the annotations at run time
+from datetime import datetime  # noqa: TC003
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import (
@@ -36,8 +36,8 @@ SCHEMA: Final = "outbox"
 VERSION_TABLE: Final = "alembic_version"
 CHANNEL: Final = "outbox"
 
-# Advisory locks of ours live in the (int, int) space, under this class ("outb" in ASCII); consumers' claims live in the
-# bigint space. The two never meet in PostgreSQL.
+# Advisory locks of ours live in the (int, int) space, under this class ("outb" in ASCII); consumers' claims live in
+# the bigint space. The two never meet in PostgreSQL.
 LOCK_CLASS: Final = 0x6F757462
 LOCK_LEADER: Final = 1
 LOCK_DOORBELL: Final = 2
@@ -63,7 +63,7 @@ class XID8(UserDefinedType[str]):
 
 
 class Base(DeclarativeBase):
-    """Our own base: the user's metadata, naming conventions and events stay out of it, and ours out of theirs."""
+    """Our own base: the user's metadata, naming conventions and events stay out of it."""
 
     metadata = metadata
 
