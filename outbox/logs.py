@@ -1,6 +1,7 @@
 """Every log line of the product. Observes events; nothing else in the two packages words a log line.
 
-A line for people is one sentence; as JSON it is one object: the event's name in snake case under ``event``, its
+A line for people is one sentence; as JSON it is one object: the event's name in snake case under ``event``,
+its
 fields, ``level`` and ``time``.
 """
 

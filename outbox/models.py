@@ -1,6 +1,7 @@
 """The tables of the schema ``outbox`` as SQLAlchemy sees them.
 
-Alembic's revisions create them; a test holds the two together. ``JobRow`` is the row; handlers and callers get the
+Alembic's revisions create them; a test holds the two together. ``JobRow`` is the row; handlers and callers
+get the
 frozen ``Job`` instead, because a row is expired by the commit that made it and then answers with an error.
 """
 
@@ -36,7 +37,8 @@ SCHEMA: Final = "outbox"
 VERSION_TABLE: Final = "alembic_version"
 CHANNEL: Final = "outbox"
 
-# Advisory locks of ours live in the (int, int) space, under this class ("outb" in ASCII); consumers' claims live in
+# Advisory locks of ours live in the (int, int) space, under this class ("outb" in ASCII); consumers' claims
+# live in
 # the bigint space. The two never meet in PostgreSQL.
 LOCK_CLASS: Final = 0x6F757462
 LOCK_LEADER: Final = 1
@@ -79,7 +81,7 @@ class JobRow(Base):
     pos: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
     id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
     kind: Mapped[str] = mapped_column(Text)
-    key: Mapped[str | None] = mapped_column(Text)
+    key: Mapped[str | None] = mapped_column(Text(collation="C"))
     payload: Mapped[bytes] = mapped_column(LargeBinary)
     content_type: Mapped[str] = mapped_column(Text, server_default="application/json")
     headers: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))

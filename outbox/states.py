@@ -1,11 +1,11 @@
 """The states of a job and every transition between them, as data.
 
 The trigger in the database holds the same table, so that psql cannot do what the code cannot; a test compares
-both.
-This module decides nothing and touches no database.
+both. This module decides nothing and touches no database.
 
-The publish mark (pending → published) and redelivery (published → pending) keep the version: a message can overtake
-its own mark, and a consumer may already hold the next version when the mark arrives. Everything else adds one.
+The publish mark (pending → published) and redelivery (published → pending) keep the version: a message can
+overtake
+its own mark, and a consumer may hold the next version when the mark arrives. All else adds one.
 """
 
 from __future__ import annotations
