@@ -100,8 +100,8 @@ class JobRow(Base):
     tracked: Mapped[bool] = mapped_column(Boolean, server_default=text("true"))
     available_at: Mapped[datetime] = mapped_column(server_default=clock)
     created_at: Mapped[datetime] = mapped_column(server_default=clock)
-    # FetchedValue, here and above, is no default in the database: it keeps the column out of the ORM's INSERT,
-    # so a role without a grant on what the relay and the consumer fill can flush.
+    # FetchedValue, here and above, is no default in the database: it keeps columns out of the ORM's INSERT.
+    # Else a role without a grant on what the relay and the consumer fill could not flush.
     published_at: Mapped[datetime | None] = mapped_column(server_default=FetchedValue())
     published_term: Mapped[int | None] = mapped_column(BigInteger, server_default=FetchedValue())
     started_at: Mapped[datetime | None] = mapped_column(server_default=FetchedValue())
