@@ -52,7 +52,7 @@ def _package(name: str) -> Path | None:
 def version_of(program: Path) -> str:
     """What a program says of its version, such as ``15.14``; empty when it says nothing."""
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, cwd="/").stdout
-    found = re.search(r"(?:v=|\) )(\d+(?:\.\d+)+|\d+)", said)
+    found = re.search(r"(?:v=|\) |^\w+ )(\d[\d.]*)", said)
     return found[1] if found else ""
 
 

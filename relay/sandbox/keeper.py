@@ -19,7 +19,10 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _ROUNDS = 50  # of SIGKILL, each for what was forked since the last listing
 
@@ -83,6 +86,7 @@ class Keeper:
 
     def __init__(self) -> None:
         self._children: list[subprocess.Popen[bytes]] = []
+        self._guarded: set[int] = set()
 
     def run(self, commands: list[dict[str, Any]], log: str) -> dict[str, Any]:
         """Start processes, each the leader of a session of its own.
@@ -155,20 +159,35 @@ class Keeper:
         self._children.clear()
         return {}
 
+    def guard(self, pid: int) -> dict[str, Any]:
+        """Promise to end a process of somebody else, and its family, when the parent is gone."""
+        self._guarded.add(pid)
+        return {}
+
+    def release(self, pid: int) -> dict[str, Any]:
+        """Take the promise back: its parent has waited for it, and the number may become another's."""
+        self._guarded.discard(pid)
+        return {}
+
+    def close(self) -> None:
+        """End all that is ours or guarded."""
+        self.kill()
+        for pid in family(self._guarded) if self._guarded else []:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Carry out one request: ``{"do": name of a method, …its arguments}``."""
         arguments = dict(request)
-        match arguments.pop("do"):
-            case "run":
-                return self.run(**arguments)
-            case "poll":
-                return self.poll()
-            case "signal":
-                return self.signal(**arguments)
-            case "kill":
-                return self.kill()
-            case unknown:
-                return {"error": f"unknown request {unknown!r}"}
+        known: dict[str, Callable[..., dict[str, Any]]] = {
+            "run": self.run,
+            "poll": self.poll,
+            "signal": self.signal,
+            "kill": self.kill,
+            "guard": self.guard,
+            "release": self.release,
+        }
+        return known[arguments.pop("do")](**arguments)
 
 
 def main(folders: list[str]) -> None:
@@ -186,7 +205,7 @@ def main(folders: list[str]) -> None:
                 reply = keeper.answer(json.loads(line))
                 os.write(sys.stdout.fileno(), json.dumps(reply).encode() + b"\n")
     finally:
-        keeper.kill()
+        keeper.close()
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
 

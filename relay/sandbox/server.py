@@ -165,11 +165,11 @@ class Server(ABC):
         self._leash.ask("signal", number=signal.SIGCONT, everyone=True)
 
     def close(self) -> None:
-        """Stop it for good and remove the temporary folders. Calling it again does nothing."""
-        try:
-            self.stop()
-        except StartFailed:  # the keeper is gone, and with it all that it kept
-            self.pid = None
+        """Kill it and remove the temporary folders. Call :meth:`stop` before it to keep data well-ordered.
+
+        Calling it again does nothing.
+        """
+        self.pid = None
         self._leash.close()
 
     def __enter__(self) -> Self:
