@@ -1,9 +1,9 @@
-"""Alembic's entry. Everything that matters (the lock, the guards) is in ``relay.migrations``, where both commands share it."""
+"""Alembic's entry. What matters, the lock and the guards, is in ``relay.revisions``."""
 
 from __future__ import annotations
 
 from alembic import context
 
-from relay import migrations
+from relay import revisions
 
-migrations.run(context)
+revisions.run(context)

@@ -1,46 +1,116 @@
-"""Bring the schema to the newest revision, from any number of pods at once."""
+"""Brings the schema to the newest revision, from any number of processes at once.
+
+``outbox migrate`` comes here; ``alembic upgrade head`` does the same through ``relay/revisions.py``. The
+connection that runs the DDL holds the lock: a process that dies takes both with it, and nothing is left to
+clean up. A database at its newest revision is left alone without a look at the lock. What the revisions do is
+in ``alembic/``, what a release can work on in ``outbox/schema.py``, and the waiting in ``relay/turn.py``.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+import io
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine, pool, text
 
-from outbox import models
+from outbox import schema
+from outbox.errors import Busy
+from relay import sessions, turn
+from relay.seam import database_errors
+from relay.standing import Standing, standing
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
-def path() -> Path:
-    """Return the folder of the revisions: inside the wheel, or the checkout's ``alembic/``."""
-    here = Path(models.__file__).parent
-    packaged = here / "migrations"
-    return packaged if packaged.is_dir() else here.parent / "alembic"
+    from relay.sessions import Session
+    from relay.turn import Turn
 
-
-def upgrade(url: str) -> None:
-    """Bring the database at ``url`` to the newest revision."""
-    config = Config()
-    config.set_main_option("script_location", str(path()))
-    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), poolclass=pool.NullPool)
-    with engine.connect() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+_one_at_a_time = threading.Lock()  # Alembic keeps its context in the process
 
 
-def run(context: Any) -> None:
-    """Run the revisions; called by ``alembic/env.py``."""
-    connection = context.config.attributes["connection"]
-    connection.execute(text("CREATE SCHEMA IF NOT EXISTS outbox"))
-    connection.commit()
-    context.configure(
-        connection=connection,
-        target_metadata=models.metadata,
-        version_table=models.VERSION_TABLE,
-        version_table_schema=models.SCHEMA,
-        transaction_per_migration=True,
-        include_schemas=True,
-    )
-    with context.begin_transaction():
-        context.run_migrations()
+def quiet(line: str) -> None:
+    """Say nothing."""
+    del line
+
+
+def upgrade(
+    url: str,
+    *,
+    wait: float = turn.WAIT,
+    say: Callable[[str], None] = quiet,
+    grants: Sequence[str] = (),
+) -> None:
+    """Bring a database to the newest revision.
+
+    Args:
+        url: any PostgreSQL address, direct and of the primary.
+        wait: how long others are waited for, in seconds.
+        say: told a line for each revision applied, and how it ended.
+        grants: statements to run afterwards under the same lock (two GRANTs on one table at once fail).
+
+    Raises:
+        ConfigError: the address cannot be read.
+        Unreachable: the database does not answer, or does not let us in.
+        Busy: somebody else migrates, or uses our tables, for longer than ``wait``.
+        WrongEnvironment: a pooler, a replica, too few rights, a schema that is not ours.
+    """
+    with turn.begun(url, wait, say) as ours:
+        before = standing(ours.session)
+        if before.behind or grants:
+            _take(ours, grants)
+        say(standing(ours.session).told(before))
+
+
+def _take(turn: Turn, grants: Sequence[str]) -> None:
+    with turn.taken(needless=lambda: not grants and not standing(turn.session).behind) as taken:
+        if taken and standing(turn.session).behind:
+            _run_alembic(turn)
+        for statement in grants if taken else ():
+            turn.session.execute(statement)
+
+
+def _run_alembic(turn: Turn) -> None:
+    if not _one_at_a_time.acquire(timeout=turn.left):
+        raise Busy(f"another thread of this process migrates; gave up after {turn.wait:g} s")
+    try:
+        command.upgrade(_configuration(turn=turn), "head")
+    finally:
+        _one_at_a_time.release()
+
+
+def look(url: str) -> Standing:
+    """Return where a database stands. Changes nothing, and takes no lock.
+
+    Raises:
+        ConfigError: the address cannot be read.
+        Unreachable: the database does not answer, or does not let us in.
+        WrongEnvironment: too few rights to see, or a schema that is not ours.
+    """
+    with database_errors(), sessions.opened(url, turn.ROLE) as session:
+        return standing(session)
+
+
+def check_schema(session: Session) -> None:
+    """Refuse a database that this release cannot work on. For the start of a relay.
+
+    Raises:
+        WrongEnvironment: there is no schema, it is too old, or too new for this release.
+    """
+    schema.check(lambda statement: session.execute(statement).fetchone())
+
+
+def script(since: str | None = None) -> str:
+    """Return the SQL of the revisions after ``since`` (None: all), for those who run it by hand."""
+    out = io.StringIO()
+    with _one_at_a_time:
+        command.upgrade(_configuration(out), f"{since}:head" if since else "head", sql=True)
+    return out.getvalue()
+
+
+def _configuration(out: io.StringIO | None = None, **attributes: Any) -> Config:
+    config = Config(output_buffer=out or sys.stdout, attributes=attributes)
+    config.set_main_option("script_location", str(schema.folder()).replace("%", "%%"))
+    return config

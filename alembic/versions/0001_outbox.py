@@ -15,6 +15,9 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+# IF NOT EXISTS would ask for CREATE on the database even where an administrator has made the schema.
+SCHEMA = "DO $$ BEGIN IF to_regnamespace('outbox') IS NULL THEN CREATE SCHEMA outbox; END IF; END $$"
+
 JOB = """
 CREATE TABLE outbox.job (
     -- First: defaults run in column order, so the transaction has its xid before it draws a position.
@@ -253,8 +256,7 @@ TRIGGERS = (
 
 def upgrade() -> None:
     """Create everything; the schema itself may have been made by an administrator."""
-    op.execute("CREATE SCHEMA IF NOT EXISTS outbox")
-    for statement in (JOB, *INDEXES, *TABLES, *FUNCTIONS, *TRIGGERS):
+    for statement in (SCHEMA, JOB, *INDEXES, *TABLES, *FUNCTIONS, *TRIGGERS):
         op.execute(statement.replace(":", r"\:"))
 
 

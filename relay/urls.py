@@ -1,0 +1,113 @@
+"""Understands the two addresses that people give us: the database's and the broker's.
+
+Rewrites what another driver's spelling would break, shows an address without its secrets, and knows which
+brokers may be named. Opens no connection, and imports no module that an address names.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import parse_qsl, urlencode
+
+from outbox.errors import ConfigError
+
+BROKER_SCHEMES: Final = ("amqp", "amqps", "pyamqp", "redis", "rediss", "sentinel", "memory")
+"""kombu imports whatever module a scheme names, so only these reach it."""
+
+_DATABASE = re.compile(r"(postgres|postgresql)(\+[a-z0-9_]+)?://", re.IGNORECASE)
+_SCHEME = re.compile(r"([a-z][a-z0-9+.\-]*)://", re.IGNORECASE)
+_LISTED = re.compile(r";(?=[a-z][a-z0-9+.\-]*://)", re.IGNORECASE)
+_USERINFO = re.compile(r"(?<=://)([^:@/?#]*):(?:.*)@", re.DOTALL)
+_SECRET = re.compile(r"((?:pass|secret|token|credential|key)[^=&]*=)[^&\s]*", re.IGNORECASE)
+
+# Options of other drivers that share DATABASE_URL with us; libpq refuses an address that holds one.
+_FOREIGN: Final = frozenset(
+    {
+        "async_fallback",
+        "command_timeout",
+        "connection_limit",
+        "encoding",
+        "max_cached_statement_lifetime",
+        "max_cacheable_statement_size",
+        "pgbouncer",
+        "pool",
+        "pool_timeout",
+        "prepared_statement_cache_size",
+        "prepared_statement_name_func",
+        "prepared_statements",
+        "schema",
+        "statement_cache_size",
+    },
+)
+_SSL_WORDS: Final = {
+    "true": "require",
+    "1": "require",
+    "on": "require",
+    "false": "disable",
+    "0": "disable",
+    "off": "disable",
+}
+
+
+def database(url: str) -> str:
+    """Return a PostgreSQL address as libpq, and so psycopg, reads it.
+
+    Args:
+        url: ``postgres://`` or ``postgresql://`` with any driver (``+asyncpg``, ``+psycopg2`` …).
+
+    Raises:
+        ConfigError: it is no address of a PostgreSQL.
+    """
+    scheme = _DATABASE.match(url)
+    if scheme is None:
+        found = _SCHEME.match(url)
+        given = f"is {found[1]}://…" if found else "has no scheme"
+        raise ConfigError([f"the database URL must begin with postgresql://, and this one {given}"])
+    rest, mark, query = url[scheme.end() :].partition("?")
+    return f"postgresql://{rest}{mark}{urlencode(_options(query))}".rstrip("?")
+
+
+def _options(query: str) -> list[tuple[str, str]]:
+    """Translate what asyncpg spells in its own way, and leave out what only other drivers know."""
+    kept = []
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name == "ssl":
+            kept.append(("sslmode", _SSL_WORDS.get(value.lower(), value)))
+        elif name not in _FOREIGN:
+            kept.append((name, value))
+    return kept
+
+
+def sqlalchemy(url: str) -> str:
+    """Return a PostgreSQL address as SQLAlchemy reads it, with the driver that we depend on.
+
+    Raises:
+        ConfigError: it is no address of a PostgreSQL.
+    """
+    return database(url).replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+def broker(url: str) -> str:
+    """Return a broker's address (several are divided by ``;``) after a look at its schemes.
+
+    Raises:
+        ConfigError: a scheme is not in ``BROKER_SCHEMES``.
+    """
+    for part in _LISTED.split(url):
+        scheme = _SCHEME.match(part)
+        if scheme is None or scheme[1].lower() not in BROKER_SCHEMES:
+            given = f"{scheme[1]}://" if scheme else "no scheme"
+            raise ConfigError([f"the broker URL has {given}, and may have {', '.join(BROKER_SCHEMES)}"])
+    return url
+
+
+def masked(url: str) -> str:
+    """Return an address that may be shown: passwords, and options that look like one, become ``***``."""
+    return ";".join(_masked_one(part) for part in _LISTED.split(url))
+
+
+def _masked_one(url: str) -> str:
+    # Greedy up to the last "@": a password may hold "@", ":" and "/" where somebody forgot to quote it.
+    address, mark, query = _USERINFO.sub(r"\1:***@", url).partition("?")
+    return address + mark + _SECRET.sub(r"\1***", query)
