@@ -4,7 +4,7 @@ Alembic's revisions create them; a test holds the two together. ``JobRow`` is th
 get the frozen ``Job`` instead: a row is expired by the commit that made it, and then answers with an error.
 """
 
-# No annotations as text here: SQLAlchemy reads them when the class is made, and text costs a millisecond more.
+# No annotations as text here: SQLAlchemy reads them when the class is made, and text costs a millisecond.
 import uuid
 from datetime import datetime
 from typing import Any, Final
