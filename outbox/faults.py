@@ -1,0 +1,93 @@
+"""Tells the faults of the surroundings from the faults of a handler.
+
+A lock time-out, a deadlock or a database that restarts says nothing about the job: it costs no attempt.
+Everything here goes by SQLSTATE, which every driver reports, so no driver is imported.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from outbox.transitions import MAX_ERROR
+
+_PASSING: Final = ("08", "53", "57P", "58", "55P03", "40P01", "40001", "25006")
+"""Connection, resources, shutdown, system, lock time-out, deadlock, serialisation, a primary no longer."""
+
+_GONE: Final = ("08", "57P", "53300", "25006")
+"""Of these, the ones after which nothing else would work either: look for the database first."""
+
+_IDLE_IN_TRANSACTION: Final = "25P03"
+_MISSING_SCHEMA: Final = ("3F000", "42P01")
+
+
+def state_of(error: BaseException) -> str | None:
+    """Return the SQLSTATE of a database's error, whichever driver it came through."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    for name in ("sqlstate", "pgcode"):
+        state = getattr(cause, name, None)
+        if isinstance(state, str):
+            return state
+    return None
+
+
+def passing(error: BaseException) -> bool:
+    """Whether an error is the surroundings' and not the handler's: the job is tried again at no cost."""
+    state = state_of(error)
+    return disconnected(error) if state is None else state.startswith(_PASSING)
+
+
+def disconnected(error: BaseException) -> bool:
+    """Whether the database cannot be reached, judged by an error that a handler may have raised.
+
+    A handler's other errors of connection are its own: the partner that refuses it is not our database.
+    """
+    state = state_of(error)
+    if state is not None:
+        return state.startswith(_GONE)
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated
+    return isinstance(error, PoolTimeout)
+
+
+def unreachable(error: BaseException) -> bool:
+    """Whether the database cannot be reached, judged by an error of our own statements.
+
+    Drivers differ in how they say that nobody listens: some raise the socket's error as it is.
+    """
+    if isinstance(error, OSError):
+        return True
+    nameless = isinstance(error, OperationalError | InterfaceError) and state_of(error) is None
+    return nameless or disconnected(error)
+
+
+def idle_too_long(error: BaseException) -> bool:
+    """Whether PostgreSQL ended the session because the handler left its transaction idle.
+
+    It will do so each time, so it costs an attempt at once; else the job would go round for ever.
+    """
+    return state_of(error) == _IDLE_IN_TRANSACTION
+
+
+def without_schema(error: BaseException) -> bool:
+    """Whether the schema ``outbox`` is missing."""
+    return (state_of(error) or "").startswith(_MISSING_SCHEMA)
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error as one line to keep with a job: its type, and what it says.
+
+    Of a database's error the first line alone: the others quote the statement and its parameters, which are
+    other people's data.
+    """
+    cause: BaseException = error
+    if isinstance(error, DBAPIError) and isinstance(error.orig, BaseException):
+        cause = error.orig
+        words = str(cause).partition("\n")[0]
+    else:
+        words = str(error)
+    text = " ".join(words.replace("\0", "").split())
+    name = type(cause).__name__
+    return (f"{name}: {text}" if text else name)[:MAX_ERROR]
