@@ -145,7 +145,7 @@ _CONVERTED = [
 
 def texts() -> SearchStrategy[str]:
     """Return text that can be stored, with the traps among it."""
-    clean = st.characters(exclude_categories=("Cs",), exclude_characters="\0")
+    clean = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
     return st.one_of(st.sampled_from(_TRAPS), st.text(clean, max_size=8))
 
 

@@ -165,6 +165,19 @@ def test_a_structure_of_msgspec_is_written_as_msgspec_would() -> None:
     assert written == {"order": {"type": "order", "orderId": 7, "total": "1.50"}}
 
 
+def test_what_msgspec_does_not_know_is_asked_of_the_hook() -> None:
+    class Basket(msgspec.Struct):
+        lines: dict[int, Any]
+
+    class Gram:
+        pass
+
+    plain.register(Gram, lambda value: "1 g")
+    assert json.loads(encode(Basket({7: Gram()}))[0]) == {"lines": {"7": "1 g"}}
+    with pytest.raises(TypeError, match=r"^\$\.basket: object cannot be written as JSON; register it"):
+        encode({"basket": Basket({7: object()})})
+
+
 def test_a_class_of_attrs_is_written_by_its_fields() -> None:
     assert json.loads(encode(Attrs())[0]) == {"sku": "a"}
 
