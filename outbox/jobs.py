@@ -44,10 +44,14 @@ class Added:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """``add_unique`` added nothing: a job of this kind waits under the same ``unique``."""
+    """``add_unique`` added nothing: a job of this kind waits under the same ``unique``. Counts as false."""
 
     kind: str
     unique: str
+
+    def __bool__(self) -> bool:
+        """Say no: ``if outbox.add_unique(…)`` asks whether a job was added."""
+        return False
 
 
 def add(
@@ -176,8 +180,7 @@ def add_unique(
     row["unique_key"] = check_name(unique, "unique", MAX_KEY)
     connection = checked(session)
     job_id = uuid7()
-    statement = postgresql.insert(models.job).values(id=job_id, **row).on_conflict_do_nothing()
-    inserted = connection.execute(statement.execution_options(preserve_rowcount=True)).rowcount
+    inserted = connection.execute(_insert(job_id, row).on_conflict_do_nothing()).rowcount
     return Added(job_id) if inserted else Skipped(row["kind"], row["unique_key"])
 
 
@@ -217,8 +220,13 @@ def insert(
     Raises:
         TypeError, ValueError: As in ``add``.
     """
-    row = columns(kind, payload, tracked=tracked, **options)
-    return postgresql.insert(models.job).values(id=id or uuid7(), **row)
+    return _insert(id or uuid7(), columns(kind, payload, tracked=tracked, **options))
+
+
+def _insert(job_id: UUID, row: dict[str, Any]) -> Insert:
+    """Return a statement whose ``rowcount`` can be read: by itself SQLAlchemy forgets it after an INSERT."""
+    statement = postgresql.insert(models.job).values(id=job_id, **row)
+    return statement.execution_options(preserve_rowcount=True)
 
 
 def _awaited(session: AsyncSession | async_scoped_session[AsyncSession]) -> AsyncSession:
