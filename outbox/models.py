@@ -125,7 +125,7 @@ leader = Table(
     "leader",
     metadata,
     Column("one", Boolean, primary_key=True, server_default=text("true")),
-    Column("term", BigInteger, nullable=False, server_default="0"),
+    Column("term", BigInteger, nullable=False, server_default=text("0")),
     Column("token", Uuid),
     Column("pid", Integer),
     Column("backend_start", DateTime(timezone=True)),

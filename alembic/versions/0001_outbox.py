@@ -120,7 +120,7 @@ BEGIN
                 USING ERRCODE = 'check_violation', HINT = 'Use outbox.transition(id, version, to).';
         END IF;
     ELSIF NEW.version <> OLD.version + 1
-        AND NOT (NEW.version > OLD.version AND NEW.state = 'scheduled' AND current_setting('outbox.ahead', true) = 'on') THEN
+        AND NOT (NEW.version > OLD.version AND NEW.state = 'scheduled' AND current_setting('outbox.ahead', true) IS NOT DISTINCT FROM 'on') THEN
         RAISE 'outbox: job %: version % cannot follow %', OLD.id, NEW.version, OLD.version USING ERRCODE = 'check_violation';
     ELSIF NOT NEW.state = ANY (CASE OLD.state
             WHEN 'scheduled' THEN ARRAY['pending', 'cancelled', 'dead']
@@ -129,7 +129,7 @@ BEGIN
             WHEN 'published' THEN ARRAY['running', 'succeeded', 'scheduled', 'dead', 'cancelled']
             WHEN 'running' THEN ARRAY['succeeded', 'dead', 'cancelled', 'scheduled']
             ELSE ARRAY['scheduled'] END)
-        AND NOT (NEW.state = 'scheduled' AND current_setting('outbox.ahead', true) = 'on') THEN
+        AND NOT (NEW.state = 'scheduled' AND current_setting('outbox.ahead', true) IS NOT DISTINCT FROM 'on') THEN
         RAISE 'outbox: job %: % -> % is no transition', OLD.id, OLD.state, NEW.state USING ERRCODE = 'check_violation';
     END IF;
     -- The low-water mark rests on it: an UPDATE elsewhere could draw a position before its transaction has an xid.
