@@ -16,7 +16,7 @@ import pytest
 from relay import sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 
@@ -134,7 +134,7 @@ class Servers:
     used: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
 
-    def first(self, name: str, wanted: str, sources: list[Source[S]]) -> Iterator[S]:
+    def first(self, name: str, wanted: str, sources: Sequence[Source[S]]) -> Iterator[S]:
         """Start the first source that is to be had; stop it when the generator goes on.
 
         Args:
@@ -148,7 +148,7 @@ class Servers:
         finally:
             server.close()
 
-    def need(self, name: str, wanted: str, sources: list[Source[S]]) -> S:
+    def need(self, name: str, wanted: str, sources: Sequence[Source[S]]) -> S:
         """Start the first source that is to be had; if there is none, skip, or fail where it is required."""
         reasons = []
         for source, start in sources:

@@ -14,7 +14,10 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True)
@@ -92,11 +95,12 @@ def data_folder(folder: Path, account: Account) -> Path:
     return elsewhere
 
 
-def reachable_copy(tree: Path, copy: Path) -> Path:
+def reachable_copy(root: Path, parts: Iterable[str], copy: Path) -> Path:
     """Copy installed programs to where every account may run them.
 
     Args:
-        tree: the folder of an installation.
+        root: above them.
+        parts: names of folders in it, which are copied if they are there.
         copy: the folder to make, below one that the account can reach. One that is there is used as it is.
 
     Returns:
@@ -106,7 +110,10 @@ def reachable_copy(tree: Path, copy: Path) -> Path:
         return copy
     partial = copy.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(tree, partial, symlinks=True)
+    partial.mkdir()
+    for part in parts:
+        if (root / part).exists():
+            shutil.copytree(root / part, partial / part, symlinks=True)
     for path in (partial, *partial.rglob("*")):
         if not path.is_symlink():
             mode = path.stat().st_mode

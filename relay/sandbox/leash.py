@@ -31,7 +31,7 @@ class Leash:
             [sys.executable, "-I", "-S", keeper.__file__, *map(str, folders)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            bufsize=0,  # so that no half a request is left over to fail again when the pipe is closed
             cwd="/",
             start_new_session=True,
         )
@@ -55,17 +55,16 @@ class Leash:
             raise StartFailed(answer["error"])
         return answer
 
-    def _exchange(self, line: str) -> str:
+    def _exchange(self, line: str) -> bytes:
         pipe, answers = self._keeper.stdin, self._keeper.stdout
         if pipe is None or answers is None or pipe.closed:
-            return ""
+            return b""
         try:
             with self._turn:
-                pipe.write(line + "\n")
-                pipe.flush()
+                pipe.write(line.encode() + b"\n")
                 return answers.readline()
         except BrokenPipeError:
-            return ""
+            return b""
 
     def close(self) -> None:
         """Let go: the keeper ends what it runs, removes its folders and ends. Returns when it has."""

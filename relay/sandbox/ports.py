@@ -11,7 +11,8 @@ import socket
 # is being restarted.
 _RANGE = range(15_000, 32_000)
 _TRIES = 200
-_TAKEN = re.compile(r"address already in use|eaddrinuse|address in use", re.IGNORECASE)
+# Erlang's port mapper says nothing and ends, as if all were well.
+_TAKEN = re.compile(r"address already in use|eaddrinuse|epmd ended with code 0", re.IGNORECASE)
 
 
 def free_port() -> int:
@@ -34,6 +35,6 @@ def free_port() -> int:
     raise OSError(f"none of {_TRIES} ports between {_RANGE.start} and {_RANGE.stop} of 127.0.0.1 is free")
 
 
-def taken(log: str) -> bool:
-    """Whether a server's log says that somebody else has its port."""
-    return bool(_TAKEN.search(log))
+def taken(said: str) -> bool:
+    """Whether what a server said means that somebody else has its port."""
+    return bool(_TAKEN.search(said))

@@ -58,7 +58,8 @@ class Postgres(Server):
         self.programs = self._runnable(installed)
         """The folder of its programs (psql, pg_dump, pg_basebackup)."""
         self._password = password(self._home / "password")
-        self._source = f"PostgreSQL {binaries.version_of(installed / 'postgres')}, {installed}"
+        version = binaries.version_of(installed.folder / "postgres")
+        self._source = f"PostgreSQL {version}, {installed.folder}"
 
     @property
     def url(self) -> str:
@@ -82,10 +83,11 @@ class Postgres(Server):
         self._end(signal.SIGINT if how == "fast" else signal.SIGQUIT)
         self.start()
 
-    def _runnable(self, installed: Path) -> Path:
-        if self._account.may("x", installed / "postgres"):
-            return installed
-        return accounts.reachable_copy(installed.parent, self._home / "programs") / installed.name
+    def _runnable(self, installed: binaries.Programs) -> Path:
+        if self._account.may("x", installed.folder / "postgres"):
+            return installed.folder
+        copy = accounts.reachable_copy(installed.root, installed.parts, self._home / "programs")
+        return copy / installed.folder.relative_to(installed.root)
 
     def _prepare(self) -> None:
         if not (self._data / "PG_VERSION").exists():

@@ -141,3 +141,7 @@ class RabbitMQ(Server):
         if not found:
             raise ConnectionError("no AMQP greeting")
         self._version = found[1].decode()
+
+    def _last_words(self, said: str) -> str:
+        # After its reason it goes on for a hundred lines.
+        return super()._last_words(said.partition("BOOT FAILED")[0])

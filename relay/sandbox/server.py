@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _POLL = 0.02
 _STOP_WITHIN = 30.0
 _PORT_TRIES = 5
+_LAST_LINES = 5
+_STAMP = re.compile(r"^(\d{4}-\S+ \S+ (UTC \[\d+\]|\[\w+\] <[\d.]+>)|\d+:\w \d+ \w+ \d+ [\d:.]+ \S) *")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # Another server's settings in our environment would become ours: PGDATA, RABBITMQ_NODENAME, NOTIFY_SOCKET.
 _FOREIGN = ("PG", "RABBITMQ_", "ERL_", "LC_", "LANG", "NOTIFY_")
@@ -116,11 +118,9 @@ class Server(ABC):
                 self._launch(self._commands())
                 self._await_answer()
             except StartFailed as failure:
-                said = self._said_since(before)
+                said = f"{self._said_since(before)}\n{failure}"
                 if not (left and ports.taken(said)):
-                    raise StartFailed(
-                        f"{self.name} did not start: {self._last_words(said) or failure}"
-                    ) from failure
+                    raise StartFailed(f"{self.name} did not start: {self._last_words(said)}") from failure
             else:
                 self._started_once = True
                 return
@@ -201,21 +201,29 @@ class Server(ABC):
             time.sleep(_POLL)
         self.pid = None
         if code != 0:
-            raise StartFailed(f"{command['args'][0]} failed")
+            raise StartFailed(f"{command['args'][0]} ended with code {code}")
 
     def _await_answer(self) -> None:
         deadline = time.monotonic() + self.start_within
-        refusal = ""
-        while self.running:
-            try:
-                return self._knock()
-            except OSError as error:
-                refusal = str(error)
+        while True:
+            refusal = self._refusal()
+            if not refusal:
+                return
+            ended = self._leash.ask("poll")
+            if ended["exit"] is not None:
+                self.pid = None
+                raise StartFailed(f"{ended['who']} ended with code {ended['exit']}")
             if time.monotonic() > deadline:
                 self.kill()
-                raise StartFailed(f"no answer within {self.start_within:.0f} s ({refusal})")
+                raise StartFailed(f"no answer within {self.start_within:.0f} s: {refusal}")
             time.sleep(_POLL)
-        raise StartFailed("it ended at once")
+
+    def _refusal(self) -> str:
+        try:
+            self._knock()
+        except OSError as error:
+            return str(error) or repr(error)
+        return ""
 
     def _log(self) -> Path:
         return self.folder / "log"
@@ -228,10 +236,9 @@ class Server(ABC):
             return _COLOUR.sub("", log.read().decode(errors="replace"))
 
     def _last_words(self, said: str) -> str:
-        """The one line of the log that tells why; empty if there is none."""
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
-        telling = [line for line in lines if any(word in line for word in ("FATAL", "PANIC", "rror"))]
-        return next(iter(telling[-1:] or lines[-1:]), "")
+        """What tells why, on one line."""
+        lines = [_STAMP.sub("", line).strip() for line in said.splitlines()]
+        return " / ".join([line for line in lines if line][-_LAST_LINES:])
 
 
 def command(
