@@ -1,0 +1,190 @@
+"""One PostgreSQL session of the relay: opened, guarded, bounded, and its errors told apart.
+
+The leader's lock *is* this session, so it never comes from a pool, never waits long, and is never opened
+twice by one
+relay. It holds no SQL on jobs (``ledger.py``) and knows nothing of leading (``leader.py``).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+from psycopg.rows import tuple_row
+
+from outbox.errors import OutboxError, Unreachable, WrongEnvironment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+APPLICATION: Final = "outbox-relay"
+
+# The server's defaults keep a dead client's lock for two hours (keepalive) and run its statement to the end;
+# database
+# and role defaults reach every session, so what the proofs rest on is set here and not assumed.
+SETTINGS: Final = {
+    "idle_session_timeout": "0",
+    "idle_in_transaction_session_timeout": "3s",
+    "statement_timeout": "2s",
+    "lock_timeout": "1s",
+    "tcp_keepalives_idle": "4",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "12s",
+    "synchronous_commit": "on",  # off would make the barrier before a window no barrier
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    # Every statement here finds few rows by an index, in an order that matters; a stale plan of another shape
+    # is a stall.
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
+OPTIONAL_SETTINGS: Final = {"client_connection_check_interval": "1s"}  # read-only on some managed services
+
+CONNECT: Final[dict[str, Any]] = {
+    "connect_timeout": 2,
+    "keepalives_idle": 2,
+    "keepalives_interval": 1,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 4000,
+}
+
+NOT_THIS_TIME: Final = ("22", "23", "40", "53", "54", "55", "57014")
+"""SQLSTATEs of a statement that failed on a healthy session: it is tried again later, and nothing is lost."""
+
+NOT_ALLOWED: Final = ("3D", "3F", "42")
+"""SQLSTATEs that no repetition mends: a missing right, table, schema or database."""
+
+
+class Postponed(OutboxError):
+    """A statement did not get through this time (a lock, a deadlock, a time-out); the session lives."""
+
+
+def label() -> str:
+    """Return this process's name in ``pg_stat_activity``: standbys depose only sessions that carry it."""
+    return f"{APPLICATION}:{socket.gethostname()[:32]}:{os.getpid()}"
+
+
+class Backend:
+    """A guarded session in autocommit.
+
+    Args:
+        dsn: libpq connection string or ``postgresql://`` URL, direct to the primary.
+
+    Raises:
+        Unreachable: nothing answers, or it refuses us.
+        WrongEnvironment: a pooler or a replica answers.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        try:
+            self._connection = psycopg.Connection[tuple[Any, ...]].connect(
+                dsn, autocommit=True, row_factory=tuple_row, application_name=label(), **CONNECT
+            )
+        except psycopg.OperationalError as error:
+            raise Unreachable(f"PostgreSQL: {one_line(error)}") from None
+        self.rang: list[tuple[str, str]] = []
+        self._connection.add_notify_handler(lambda notify: self.rang.append((notify.channel, notify.payload)))
+        try:
+            self._refuse_pooler()
+            self._refuse_replica()
+            self._set()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The server's process id for this session."""
+        return self._connection.info.backend_pid
+
+    def fileno(self) -> int:
+        """Return the socket, to sleep on."""
+        return self._connection.fileno()
+
+    def rows(self, sql: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows.
+
+        Raises:
+            Postponed: it did not get through this time.
+            Unreachable: the session is gone, and every lock it held with it.
+            WrongEnvironment: a right or a table is missing.
+        """
+        try:
+            cursor = self._connection.execute(sql, params, binary=True)
+            return cursor.fetchall() if cursor.description else []
+        except psycopg.Error as error:
+            raise self._judge(error) from None
+
+    def row(self, sql: str, params: Mapping[str, Any] | None = None) -> tuple[Any, ...] | None:
+        """Run one statement and return its first row, or None. Raises as ``rows``."""
+        found = self.rows(sql, params)
+        return found[0] if found else None
+
+    def listen(self) -> list[tuple[str, str]]:
+        """Return (channel, payload) of what rang since the last call; read the socket without waiting.
+
+        Raises:
+            Unreachable: the session is gone.
+        """
+        try:
+            pgconn = self._connection.pgconn
+            pgconn.consume_input()
+            while (notify := pgconn.notifies()) is not None:
+                self.rang.append((notify.relname.decode(), notify.extra.decode()))
+        except psycopg.Error as error:
+            raise self._judge(error) from None
+        heard, self.rang[:] = list(self.rang), []
+        return heard
+
+    def close(self) -> None:
+        """End the session at once, and with it every lock it holds."""
+        self._connection.close()
+
+    def _judge(self, error: psycopg.Error) -> OutboxError:
+        state = error.sqlstate or ""
+        if self._connection.broken or self._connection.closed:
+            return Unreachable(f"PostgreSQL: {one_line(error)}")
+        if state.startswith(NOT_THIS_TIME):
+            return Postponed(f"PostgreSQL: {one_line(error)} ({state})")
+        if state.startswith(NOT_ALLOWED):
+            return WrongEnvironment(
+                f"PostgreSQL: {one_line(error)} ({state}); see `outbox migrate --help` for grants"
+            )
+        return Unreachable(f"PostgreSQL: {one_line(error)} ({state})")
+
+    def _refuse_pooler(self) -> None:
+        """A pooler lends the lock's session to others: both would lead (seeds L9)."""
+        found = self.row("SELECT pg_backend_pid()")
+        if found is None or found[0] != self.pid:
+            raise WrongEnvironment(
+                "a connection pooler stands before PostgreSQL, and the relay's lock would not be its own: "
+                "set OUTBOX_DATABASE_URL (or --database-url) to the server's direct address"
+            )
+
+    def _refuse_replica(self) -> None:
+        """A hot standby grants advisory locks too: after a promotion two would lead (seeds L8)."""
+        if self.row("SELECT pg_is_in_recovery()") != (False,):
+            raise WrongEnvironment(
+                "this PostgreSQL is a replica: set OUTBOX_DATABASE_URL to the primary "
+                "(several hosts in one URL need target_session_attrs=read-write)"
+            )
+
+    def _set(self) -> None:
+        for name, value in SETTINGS.items():
+            self._connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+        for name, value in OPTIONAL_SETTINGS.items():
+            try:
+                self._connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+            except psycopg.Error:
+                continue
+        self._connection.execute("SELECT set_config('outbox.by', %s, false)", (label(),))
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's first line: libpq adds hints and repeats itself over several."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].strip()

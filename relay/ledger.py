@@ -1,0 +1,239 @@
+"""All of the relay's SQL on jobs, one named function a statement.
+
+Every statement runs on the session that holds the leader's lock, takes job rows ``FOR NO KEY UPDATE SKIP
+LOCKED``
+and so never waits for a consumer or an application: the leader is in no cycle of locks. What a statement
+skipped is
+found again by its state. Times come from the database's clock; ``statement_timestamp()`` and not
+``clock_timestamp()``
+where an index is searched, because a volatile function is no index condition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from relay.row import COLUMNS, Row
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Sequence
+
+    from relay.term import Term
+
+DESTINATION: Final = "(coalesce(exchange, '*') || chr(31) || coalesce(routing_key, '*') || chr(31) || kind)"
+"""The expression of the index ``job_parked``; ``Row.destination`` spells the same."""
+
+WITHIN: Final = "sum(octet_length(payload)) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING)"
+"""Bytes are bounded in SQL: a thousand rows of a megabyte do not even leave the server."""
+
+# FOR SHARE, and neither FOR KEY SHARE nor a subselect: only it makes the bump of the next term wait for an
+# open mark and
+# a late mark find nothing (seeds L14-L16).
+FENCED: Final = "f AS MATERIALIZED (SELECT 1 FROM outbox.leader WHERE token = %(token)s FOR SHARE)"
+
+KEYLESS: Final = f"""
+SELECT s.xmin, s.oldest, {", ".join("d." + name.strip() for name in COLUMNS.split(","))}
+FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin,
+             (SELECT min(pos) FROM outbox.job
+               WHERE state = 'pending' AND key IS NULL AND pos > %(after)s AND pos <= %(upto)s) AS oldest) s
+LEFT JOIN (
+    SELECT * FROM (
+        SELECT {COLUMNS},
+               {WITHIN.format(order="pos")} AS bytes,
+               row_number() OVER (ORDER BY pos) AS nth
+        FROM outbox.job
+        WHERE state = 'pending' AND key IS NULL AND pos > %(after)s AND pos <= %(upto)s AND id <> ALL(%(mine)s)
+        ORDER BY pos LIMIT %(rows)s) w
+    WHERE bytes <= %(bytes)s OR nth = 1) d ON true
+ORDER BY d.pos
+"""
+
+# A loose index scan: one probe a key, however many rows wait behind each head. At most `visit` keys a time,
+# then on from
+# there: keys that are held cost a bounded share and hide no other.
+KEYED: Final = """
+WITH RECURSIVE h AS (
+    (SELECT key, line, 1 AS n FROM outbox.job
+      WHERE state = 'pending' AND key IS NOT NULL AND key > %(after)s ORDER BY key, line LIMIT 1)
+    UNION ALL
+    SELECT n.key, n.line, h.n + 1 FROM h CROSS JOIN LATERAL (
+        SELECT key, line FROM outbox.job
+         WHERE state = 'pending' AND key IS NOT NULL AND key > h.key ORDER BY key, line LIMIT 1) n
+     WHERE h.n < %(visit)s),
+q AS MATERIALIZED (
+    SELECT r.* FROM h CROSS JOIN LATERAL (
+        SELECT {columns}, line FROM outbox.job j
+         WHERE j.state = 'pending' AND j.key = h.key AND j.line >= h.line AND j.id <> ALL(%(mine)s)
+         ORDER BY j.line LIMIT %(depth)s) r
+     WHERE h.key <> ALL(%(busy)s)
+       AND NOT EXISTS (SELECT FROM outbox.job b WHERE b.key = h.key AND b.line < r.line
+                       AND (b.state = 'parked' OR (b.state = 'scheduled' AND b.attempt > 0)))
+       AND (NOT %(serial)s OR NOT EXISTS (SELECT FROM outbox.job b WHERE b.key = h.key AND b.tracked
+                                           AND b.state IN ('published', 'running')))
+     LIMIT %(rows)s)
+SELECT (SELECT count(*) FROM h), (SELECT max(key) FROM h), (SELECT count(*) FROM q), {outer}
+FROM (SELECT 1) one LEFT JOIN (
+    SELECT *, {bytes} AS bytes, row_number() OVER (ORDER BY key, line) AS nth FROM q) d
+  ON bytes <= %(bytes)s OR nth = 1
+ORDER BY d.key, d.line
+""".format(
+    columns=COLUMNS,
+    outer=", ".join("d." + name.strip() for name in COLUMNS.split(",")),
+    bytes=WITHIN.format(order="key, line"),
+)
+
+# The version is compared: by id alone, a remembered confirm marks a later version that was never sent.
+MARK: Final = f"""
+WITH {FENCED}, m AS MATERIALIZED (
+    SELECT j.id FROM unnest(%(ids)s::uuid[], %(versions)s::int[]) w(id, version)
+    JOIN outbox.job j ON j.id = w.id AND j.version = w.version
+    WHERE j.state = 'pending' AND EXISTS (SELECT FROM f) FOR NO KEY UPDATE OF j SKIP LOCKED)
+UPDATE outbox.job j SET state = 'published', published_at = clock_timestamp(), published_term = %(term)s
+FROM m WHERE j.id = m.id RETURNING j.id
+"""
+
+STILL_PENDING: Final = """
+SELECT j.id, j.version FROM unnest(%(ids)s::uuid[], %(versions)s::int[]) w(id, version)
+JOIN outbox.job j ON j.id = w.id AND j.version = w.version WHERE j.state = 'pending'
+"""
+
+SET_ASIDE: Final = f"""
+WITH {FENCED}, m AS MATERIALIZED (
+    SELECT j.id FROM unnest(%(ids)s::uuid[], %(versions)s::int[]) w(id, version)
+    JOIN outbox.job j ON j.id = w.id AND j.version = w.version
+    WHERE j.state = 'pending' AND EXISTS (SELECT FROM f) FOR NO KEY UPDATE OF j SKIP LOCKED)
+UPDATE outbox.job j SET state = %(state)s, version = j.version + 1, error = %(reason)s
+FROM m WHERE j.id = m.id RETURNING j.id
+"""
+
+UNPARK: Final = f"""
+WITH {FENCED}, d AS MATERIALIZED (
+    SELECT id FROM outbox.job
+     WHERE state = 'parked' AND {DESTINATION} = %(destination)s AND EXISTS (SELECT FROM f)
+    ORDER BY line LIMIT %(rows)s FOR NO KEY UPDATE SKIP LOCKED)
+UPDATE outbox.job j SET state = 'pending', version = j.version + 1,
+    first_pos = coalesce(j.first_pos, j.pos), pos = DEFAULT, error = NULL
+FROM d WHERE j.id = d.id
+RETURNING {", ".join("j." + name.strip() for name in COLUMNS.split(","))}
+"""
+
+PARKED: Final = f"""
+WITH RECURSIVE p AS (
+    (SELECT {DESTINATION} AS destination, error FROM outbox.job WHERE state = 'parked' ORDER BY 1 LIMIT 1)
+    UNION ALL
+    SELECT n.* FROM p CROSS JOIN LATERAL (
+        SELECT {DESTINATION}, error FROM outbox.job
+         WHERE state = 'parked' AND {DESTINATION} > p.destination ORDER BY 1 LIMIT 1) n)
+SELECT destination, error FROM p LIMIT 10000
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Keyless:
+    """What a read of the keyless lane saw; ``oldest`` is the lowest pending position in range."""
+
+    rows: list[Row]
+    xmin: int
+    oldest: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """What a read of the keyed lane saw; the next one goes on after ``after`` ('': at the start)."""
+
+    rows: list[Row]
+    after: str
+
+
+class Ledger:
+    """The jobs, as one term may read and change them.
+
+    Args:
+        term: whose session and token every statement uses.
+    """
+
+    def __init__(self, term: Term) -> None:
+        self._term = term
+        self._rows, self._row = term.backend.rows, term.backend.row
+
+    def keyless(self, *, after: int, upto: int, mine: Sequence[uuid.UUID], rows: int, size: int) -> Keyless:
+        """Read pending jobs without a key in (after, upto], by position: ``rows``, ``size`` bytes at most."""
+        found = self._rows(
+            KEYLESS, {"after": after, "upto": upto, "mine": list(mine), "rows": rows, "bytes": size}
+        )
+        return Keyless([Row(*r[2:]) for r in found if r[2] is not None], found[0][0], found[0][1])
+
+    def keyed(
+        self,
+        *,
+        after: str,
+        busy: Sequence[str],
+        mine: Sequence[uuid.UUID],
+        rows: int,
+        size: int,
+        depth: int,
+        serial: bool,
+    ) -> Keyed:
+        """Read the heads of the keys after ``after``: those that nothing in flight, parked or retried holds.
+
+        Args:
+            after: the key from which to go on.
+            busy: keys with a job in flight (none of theirs is read).
+            mine: ids in flight or awaiting their mark.
+            rows: at most so many.
+            size: at most so many bytes of payload.
+            depth: how many of one key at once; 1 keeps strict order.
+            serial: hold a key until its earlier jobs are final.
+        """
+        visit = max(4 * rows, 100)
+        values = {"after": after, "busy": list(busy), "mine": list(mine), "rows": rows, "bytes": size}
+        found = self._rows(KEYED, values | {"depth": depth, "serial": serial, "visit": visit})
+        visited, last, matched = found[0][:3]
+        got = [Row(*r[3:]) for r in found if r[3] is not None]
+        if got and (matched >= rows or len(got) < matched):
+            return Keyed(got, str(got[-1].key))
+        return Keyed(got, last if visited >= visit else "")
+
+    def mark(self, rows: Sequence[Row]) -> tuple[set[uuid.UUID], set[uuid.UUID]]:
+        """Record that the broker confirmed ``rows``.
+
+        Returns:
+            The ids that are marked, and the ids that were locked and wait for another try. The others have
+            moved on:
+            their message overtook its mark.
+        """
+        marked = {r[0] for r in self._rows(MARK, idents(rows) | self._fence())}
+        left = [row for row in rows if row.id not in marked]
+        locked = {r[0] for r in self._rows(STILL_PENDING, idents(left))} if left else set()
+        return marked, locked
+
+    def park(self, rows: Sequence[Row], reason: str) -> int:
+        """Set jobs of a destination that is down aside, with the broker's words; return how many."""
+        return self._set_aside(rows, "parked", reason)
+
+    def bury(self, rows: Sequence[Row], reason: str) -> int:
+        """Give up jobs that the broker refuses by themselves; return how many."""
+        return self._set_aside(rows, "dead", reason)
+
+    def unpark(self, destination: str, rows: int) -> list[Row]:
+        """Make the first ``rows`` parked jobs of a destination pending; return them, in line."""
+        values = {"destination": destination, "rows": rows}
+        return sorted((Row(*r) for r in self._rows(UNPARK, values | self._fence())), key=lambda row: row.pos)
+
+    def parked(self) -> list[tuple[str, str]]:
+        """Return every destination that has parked jobs, with the words of the first."""
+        return [(r[0], r[1] or "") for r in self._rows(PARKED)]
+
+    def _set_aside(self, rows: Sequence[Row], state: str, reason: str) -> int:
+        values = {"state": state, "reason": reason[:2000]}
+        return len(self._rows(SET_ASIDE, idents(rows) | values | self._fence()))
+
+    def _fence(self) -> dict[str, Any]:
+        return {"token": self._term.token, "term": self._term.number}
+
+
+def idents(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return ids and versions as the two arrays that the statements join on."""
+    return {"ids": [row.id for row in rows], "versions": [row.version for row in rows]}
