@@ -200,10 +200,24 @@ CREATE FUNCTION outbox.add(kind text, payload jsonb, key text DEFAULT NULL, head
                            delay interval DEFAULT NULL, max_attempts integer DEFAULT 20,
                            exchange text DEFAULT NULL, routing_key text DEFAULT NULL, tracked boolean DEFAULT true)
 RETURNS uuid LANGUAGE plpgsql SET search_path = '' AS $$
-DECLARE new_id uuid := pg_catalog.gen_random_uuid();
+DECLARE
+    new_id uuid := pg_catalog.gen_random_uuid();
+    body bytea := convert_to(add.payload::text, 'UTF8');
+    wrong text := CASE
+        WHEN octet_length(body) > 131072 THEN 'the payload is over 131072 bytes: keep it in a store and send its address'
+        WHEN octet_length(add.headers::text) > 16384 THEN 'the headers are over 16384 bytes'
+        WHEN jsonb_typeof(add.headers) <> 'object' THEN 'headers are an object'
+        WHEN jsonb_path_exists(add.headers, '$.* ? (@.type() <> "string")') THEN 'the value of a header is text'
+        WHEN EXISTS (SELECT FROM jsonb_object_keys(add.headers) AS name WHERE name ILIKE 'x-outbox-%')
+            THEN 'headers that begin with x-outbox- are reserved'
+        WHEN '*' IN (add.exchange, add.routing_key) THEN '* is the name of no exchange and no routing key'
+    END;
 BEGIN
+    IF wrong IS NOT NULL THEN
+        RAISE 'outbox: %', wrong USING ERRCODE = 'check_violation';
+    END IF;
     INSERT INTO outbox.job (id, kind, payload, key, headers, state, available_at, max_attempts, exchange, routing_key, tracked)
-    VALUES (new_id, add.kind, convert_to(add.payload::text, 'UTF8'), add.key, add.headers,
+    VALUES (new_id, add.kind, body, add.key, add.headers,
             CASE WHEN delay > interval '0' THEN 'scheduled' ELSE 'pending' END,
             pg_catalog.clock_timestamp() + coalesce(delay, interval '0'),
             add.max_attempts, add.exchange, add.routing_key, add.tracked);
@@ -264,5 +278,14 @@ def downgrade() -> None:
     """Drop what ``upgrade`` made, and every job with it. The schema stays: the version table lives there."""
     op.execute("DROP VIEW outbox.jobs")
     op.execute("DROP TABLE outbox.job, outbox.transition, outbox.leader, outbox.taker, outbox.meta")
-    for function in ("job_guard", "job_born", "job_immutable", "job_log", "job_ring", "add", "emit", "transition"):
+    for function in (
+        "job_guard",
+        "job_born",
+        "job_immutable",
+        "job_log",
+        "job_ring",
+        "add",
+        "emit",
+        "transition",
+    ):
         op.execute(f"DROP FUNCTION outbox.{function}")
