@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import (
+    REAL,
     BigInteger,
     Boolean,
     Column,
@@ -104,6 +105,7 @@ class JobRow(Base):
     finished_at: Mapped[datetime | None] = mapped_column(server_default=FetchedValue())
     lease_until: Mapped[datetime | None] = mapped_column(server_default=FetchedValue())
     lease_token: Mapped[uuid.UUID | None] = mapped_column(Uuid, server_default=FetchedValue())
+    progress: Mapped[float | None] = mapped_column(REAL, server_default=FetchedValue())
     error: Mapped[str | None] = mapped_column(server_default=FetchedValue())
 
 

@@ -49,6 +49,7 @@ CREATE TABLE outbox.job (
     finished_at    timestamptz,
     lease_until    timestamptz,
     lease_token    uuid,
+    progress       real,
     error          text,
     CONSTRAINT job_pkey PRIMARY KEY (id),
     CONSTRAINT job_state_known CHECK (state IN ('scheduled', 'pending', 'parked', 'published',
@@ -57,6 +58,7 @@ CREATE TABLE outbox.job (
     CONSTRAINT job_key_not_empty CHECK (key <> ''),
     CONSTRAINT job_headers_object CHECK (jsonb_typeof(headers) = 'object'),
     CONSTRAINT job_counts CHECK (version >= 1 AND attempt >= 0 AND max_attempts >= 1 AND sends >= 1),
+    CONSTRAINT job_progress_share CHECK (progress BETWEEN 0 AND 1),
     CONSTRAINT job_running_leased CHECK (state <> 'running' OR lease_until IS NOT NULL),
     CONSTRAINT job_final_finished CHECK ((state IN ('succeeded', 'dead', 'cancelled')) = (finished_at IS NOT NULL))
 ) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
@@ -104,7 +106,7 @@ TABLES = (
         CONSTRAINT meta_pkey PRIMARY KEY (one), CONSTRAINT meta_one_row CHECK (one))""",
     "INSERT INTO outbox.meta (revision, min_reader) VALUES ('0001', '0001')",
     """CREATE VIEW outbox.jobs AS
-        SELECT id, kind, key, state, version, attempt, max_attempts, error, available_at, created_at, published_at,
+        SELECT id, kind, key, state, version, attempt, max_attempts, progress, error, available_at, created_at, published_at,
                finished_at, CASE WHEN content_type LIKE '%json%' THEN convert_from(payload, 'UTF8')
                                  ELSE '\\x' || encode(payload, 'hex') END AS payload, headers
         FROM outbox.job""",
