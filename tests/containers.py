@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import subprocess
+import warnings
 from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -37,6 +39,16 @@ def output(command: Sequence[str]) -> str:
 
 @cache
 def _why_no_engine() -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", ResourceWarning
+        )  # docker's client drops its socket when nobody answers
+        answer = _ask_engine()
+        gc.collect()
+    return answer
+
+
+def _ask_engine() -> str:
     # That a docker program is installed says nothing: only an engine that answers can run anything.
     try:
         from testcontainers.core.docker_client import DockerClient  # noqa: PLC0415 - takes 0.3 s to import
