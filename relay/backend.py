@@ -1,8 +1,7 @@
 """One PostgreSQL session of the relay: opened, guarded, bounded, and its errors told apart.
 
 The leader's lock *is* this session, so it never comes from a pool, never waits long, and is never opened
-twice by one
-relay. It holds no SQL on jobs (``ledger.py``) and knows nothing of leading (``leader.py``).
+twice by one relay. It holds no SQL on jobs (``ledger.py``) and knows nothing of leading (``leader.py``).
 """
 
 from __future__ import annotations
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
 APPLICATION: Final = "outbox-relay"
 
 # The server's defaults keep a dead client's lock for two hours (keepalive) and run its statement to the end;
-# database
-# and role defaults reach every session, so what the proofs rest on is set here and not assumed.
+# database and role defaults reach every session, so what the proofs rest on is set here and not assumed.
 SETTINGS: Final = {
     "idle_session_timeout": "0",
     "idle_in_transaction_session_timeout": "3s",
@@ -157,7 +155,7 @@ class Backend:
         return Unreachable(f"PostgreSQL: {one_line(error)} ({state})")
 
     def _refuse_pooler(self) -> None:
-        """A pooler lends the lock's session to others: both would lead (seeds L9)."""
+        """A pooler lends the lock's session to others: both would lead."""
         found = self.row("SELECT pg_backend_pid()")
         if found is None or found[0] != self.pid:
             raise WrongEnvironment(
@@ -166,7 +164,7 @@ class Backend:
             )
 
     def _refuse_replica(self) -> None:
-        """A hot standby grants advisory locks too: after a promotion two would lead (seeds L8)."""
+        """A hot standby grants advisory locks too: after a promotion two would lead."""
         if self.row("SELECT pg_is_in_recovery()") != (False,):
             raise WrongEnvironment(
                 "this PostgreSQL is a replica: set OUTBOX_DATABASE_URL to the primary "

@@ -1,8 +1,7 @@
 """The relay's line to its broker: connecting with a back-off, losing it, being asked to pause.
 
 It decides *when* to connect and what a loss means for the window; how messages are sent is the publishers'
-business.
-A broker outage costs no job anything.
+business. A broker outage costs no job anything.
 """
 
 from __future__ import annotations

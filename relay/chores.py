@@ -1,8 +1,7 @@
 """What the leader does beside publishing, in small batches: stage, rescue, redeliver, prune, unpark.
 
 None of it needs the broker but the look into a queue before redelivering. Its SQL is here, under the ledger's
-rules:
-``SKIP LOCKED``, on the lock's session, fenced by the token.
+rules: ``SKIP LOCKED``, on the lock's session, fenced by the token.
 """
 
 from __future__ import annotations
@@ -58,8 +57,7 @@ JOIN outbox.taker t ON t.kind = o.kind
 """
 
 # The version stays: whichever copy arrives does the work, and a slow consumer is not made stale again and
-# again. A job
-# that a handler has claimed is left alone.
+# again. A job that a handler has claimed is left alone.
 REDELIVER: Final = f"""
 WITH {FENCED}, d AS MATERIALIZED (
     SELECT id FROM outbox.job WHERE state = 'published' AND tracked AND kind = ANY(%(kinds)s)

@@ -1,10 +1,9 @@
 """Which destinations take messages now: jobs of a down one are parked, a resting one is left alone a moment.
 
 A destination is what goes down together: a kind with its own exchange and routing key, if it has any. *Down*:
-the broker
-could route its messages nowhere; one job at a time probes it, with a back-off. *Resting*: the broker said no
-(nack); one
-job tries again after the rest. Everything else flows meanwhile. Memory of one term, no I/O.
+the broker could route its messages nowhere; one job at a time probes it, with a back-off. *Resting*: the
+broker said no (nack); one job tries again after the rest. Everything else flows meanwhile. Memory of one
+term, no I/O.
 """
 
 from __future__ import annotations

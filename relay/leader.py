@@ -1,10 +1,8 @@
 """Who may publish: the election, and the end of a leader that has gone silent.
 
 The lock is the connection. It is polled, never waited for; lock and term are taken in one statement; whoever
-loses the
-session loses the lock and the ability to mark in the same instant. A holder that has been silent for
-``stale`` seconds
-of this standby's own clock is ended, whatever the database's clock says.
+loses the session loses the lock and the ability to mark in the same instant. A holder that has been silent
+for ``stale`` seconds of this standby's own clock is ended, whatever the database's clock says.
 
 This module publishes nothing and reads no job.
 """
@@ -29,8 +27,8 @@ POLL: Final = 0.4
 """Seconds between a standby's tries, jittered: a killed leader is followed well within one second."""
 
 # One statement takes lock and term. In two, a holder frozen between them cannot be told from its dead
-# predecessor, and
-# every standby waits for ever. The lock is not even tried when the last leader served another broker.
+# predecessor, and every standby waits for ever. The lock is not even tried when the last leader served
+# another broker.
 ACQUIRE: Final = f"""
 WITH same AS MATERIALIZED (
     SELECT FROM outbox.leader WHERE digest IS NULL OR digest = %(digest)s OR %(take_over)s),

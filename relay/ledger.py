@@ -1,12 +1,9 @@
 """All of the relay's SQL on jobs, one named function a statement.
 
 Every statement runs on the session that holds the leader's lock, takes job rows ``FOR NO KEY UPDATE SKIP
-LOCKED``
-and so never waits for a consumer or an application: the leader is in no cycle of locks. What a statement
-skipped is
-found again by its state. Times come from the database's clock; ``statement_timestamp()`` and not
-``clock_timestamp()``
-where an index is searched, because a volatile function is no index condition.
+LOCKED`` and so never waits for a consumer or an application: the leader is in no cycle of locks. What a
+statement skipped is found again by its state. Times come from the database's clock; ``statement_timestamp()``
+and not ``clock_timestamp()`` where an index is searched, because a volatile function is no index condition.
 """
 
 from __future__ import annotations
@@ -29,8 +26,7 @@ WITHIN: Final = "sum(octet_length(payload)) OVER (ORDER BY {order} ROWS UNBOUNDE
 """Bytes are bounded in SQL: a thousand rows of a megabyte do not even leave the server."""
 
 # FOR SHARE, and neither FOR KEY SHARE nor a subselect: only it makes the bump of the next term wait for an
-# open mark and
-# a late mark find nothing (seeds L14-L16).
+# open mark and a late mark find nothing.
 FENCED: Final = "f AS MATERIALIZED (SELECT 1 FROM outbox.leader WHERE token = %(token)s FOR SHARE)"
 
 KEYLESS: Final = f"""
@@ -44,15 +40,15 @@ LEFT JOIN (
                {WITHIN.format(order="pos")} AS bytes,
                row_number() OVER (ORDER BY pos) AS nth
         FROM outbox.job
-        WHERE state = 'pending' AND key IS NULL AND pos > %(after)s AND pos <= %(upto)s AND id <> ALL(%(mine)s)
+        WHERE state = 'pending' AND key IS NULL AND pos > %(after)s AND pos <= %(upto)s
+          AND id <> ALL(%(mine)s)
         ORDER BY pos LIMIT %(rows)s) w
     WHERE bytes <= %(bytes)s OR nth = 1) d ON true
 ORDER BY d.pos
 """
 
 # A loose index scan: one probe a key, however many rows wait behind each head. At most `visit` keys a time,
-# then on from
-# there: keys that are held cost a bounded share and hide no other.
+# then on from there: keys that are held cost a bounded share and hide no other.
 KEYED: Final = """
 WITH RECURSIVE h AS (
     (SELECT key, line, 1 AS n FROM outbox.job
@@ -201,8 +197,7 @@ class Ledger:
 
         Returns:
             The ids that are marked, and the ids that were locked and wait for another try. The others have
-            moved on:
-            their message overtook its mark.
+            moved on: their message overtook its mark.
         """
         marked = {r[0] for r in self._rows(MARK, idents(rows) | self._fence())}
         left = [row for row in rows if row.id not in marked]

@@ -1,11 +1,9 @@
 """Sends jobs over AMQP and learns what the broker says of each, by delivery tag.
 
 One connection, one channel, one thread. No call blocks for more than its bound (seconds below): kombu's and
-py-amqp's
-own defaults wait for ever. After any error the connection is thrown away: a revived channel is out of confirm
-mode and
-counts its tags anew. An error of one call says nothing about the message of that call; what is unconfirmed is
-unknown.
+py-amqp's own defaults wait for ever. After any error the connection is thrown away: a revived channel is out
+of confirm mode and counts its tags anew. An error of one call says nothing about the message of that call;
+what is unconfirmed is unknown.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
 """Which jobs to send next: by state, never by cursor, in two lanes, at a cost that dead rows do not raise.
 
 Jobs without a key are read by position at two speeds: every round what lies past the front, and in slices
-behind it
-what committed late. The low-water mark tells where the sweep may begin: up to it, everything is settled for
-good. Jobs
-with a key are read as heads of their keys, and never by a front: a late one must not be passed by a later
-one.
+behind it what committed late. The low-water mark tells where the sweep may begin: up to it, everything is
+settled for good. Jobs with a key are read as heads of their keys, and never by a front: a late one must not
+be passed by a later one.
 
 This module remembers positions, nothing else; a new term begins at zero.
 """

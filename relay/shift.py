@@ -1,6 +1,7 @@
-"""One term's work: what to send, what the broker said of it, how long to sleep. Its memory ends with the term.
+"""One term's work: what to send, what the broker said of it, how long to sleep.
 
-``loop.py`` calls the verbs in order; the rules of each are in the modules that this one brings together.
+Its memory ends with the term. ``loop.py`` calls the verbs in order; the rules of each are in the modules that
+this one brings together.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ class Shift:
         return False
 
     def _probe(self, destination: str) -> list[Row]:
-        """Stage one parked job first, and then send it: as a parked one a fast consumer would find it illegal."""
+        """Stage one parked job, then send it: a fast consumer would find a parked one illegal."""
         rows = self._ledger.unpark(destination, 1)
         if not rows:
             self._destinations.recovered(destination)

@@ -23,8 +23,7 @@ TRUST: Final = 0.6
 CHANNEL: Final = "outbox_leader"
 
 # The position is read before the xid is drawn (the update needs m's row first): once every transaction up to
-# that xid
-# has ended, every job up to that position is settled. The low-water mark lives on this pair.
+# that xid has ended, every job up to that position is settled. The low-water mark lives on this pair.
 BEAT: Final = """
 WITH m AS MATERIALIZED (SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS pos FROM outbox.job_pos_seq)
 UPDATE outbox.leader SET heartbeat_at = clock_timestamp() FROM m WHERE token = %(token)s

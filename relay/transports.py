@@ -1,9 +1,8 @@
 """What a publish means on each of kombu's transports, and who may be used. Pure.
 
 A: confirmed and durable. B: accepted by a server that may forget. F: reports success for what was never
-delivered.
-The grade decides whether the relay starts (F does not, unless ``--allow-lossy``), and what the README may
-promise.
+delivered. The grade decides whether the relay starts (F does not, unless ``--allow-lossy``), and what the
+README may promise.
 """
 
 from __future__ import annotations

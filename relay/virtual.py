@@ -1,8 +1,7 @@
-"""Sends jobs through kombu's virtual transports (Redis, Valkey, memory), which have no confirms and no returns.
+"""Sends jobs through kombu's virtual transports (Redis, Valkey, memory): no confirms, no returns.
 
 They drop a message silently when nothing is bound, ``mandatory`` or not, so the binding is looked up before
-every send.
-What the server accepted is confirmed as far as its grade goes (``transports.py``).
+every send. What the server accepted is confirmed as far as its grade goes (``transports.py``).
 """
 
 from __future__ import annotations
@@ -120,7 +119,7 @@ class VirtualPublisher:
 
     def _bound(self, exchange: str, routing_key: str) -> bool:
         if not exchange:
-            return True  # the broker's own exchange: the routing key is the queue, and a list is made by the first push
+            return True  # the broker's own: the routing key is the queue, a list that the first push makes
         table = self._channel.get_table(exchange)
         return bool(self._channel.typeof(exchange, "topic").lookup(table, exchange, routing_key, None))
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Waiter:
-    """Sleeps on sockets. ``wake`` may be called from a signal handler or another thread, before the sleep too."""
+    """Sleeps on sockets; ``wake`` may come from a signal handler or another thread, before the sleep too."""
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()

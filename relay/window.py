@@ -1,10 +1,8 @@
-"""What is on its way: sent and not confirmed, confirmed and not marked. It bounds both together, in rows and bytes.
+"""What is on its way: sent and not confirmed, confirmed and not marked; both bounded, in rows and bytes.
 
 Confirms are matched to messages by delivery tag here and nowhere else: kombu's own ``confirm_publish`` takes
-any ack
-for the message it waits for, so a late ack of one confirms the next (reliability 1). Memory is keyed by (id,
-version).
-No I/O.
+any ack for the message it waits for, so a late ack of one confirms the next. Memory is keyed by (id,
+version). No I/O.
 """
 
 from __future__ import annotations
