@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from alembic import command
 from alembic.config import Config
@@ -20,13 +20,17 @@ from outbox import schema
 from outbox.errors import Busy
 from relay import sessions, turn
 from relay.seam import database_errors
+from relay.sessions import check_schema
 from relay.standing import Standing, standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from relay.sessions import Session
     from relay.turn import Turn
+
+__all__ = ["NEWEST", "Standing", "check_schema", "look", "script", "upgrade"]
+
+NEWEST: Final = schema.NEWEST
 
 _one_at_a_time = threading.Lock()  # Alembic keeps its context in the process
 
@@ -91,15 +95,6 @@ def look(url: str) -> Standing:
     """
     with database_errors(), sessions.opened(url, turn.ROLE) as session:
         return standing(session)
-
-
-def check_schema(session: Session) -> None:
-    """Refuse a database that this release cannot work on. For the start of a relay.
-
-    Raises:
-        WrongEnvironment: there is no schema, it is too old, or too new for this release.
-    """
-    schema.check(lambda statement: session.execute(statement).fetchone())
 
 
 def script(since: str | None = None) -> str:

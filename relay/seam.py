@@ -6,6 +6,7 @@ no payload and no password (libpq and amqp name users and hosts only).
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -74,10 +75,20 @@ def database_error(error: Exception) -> OutboxError:
 def _without_state(error: psycopg.Error) -> OutboxError:
     """An error that no server sent: the connection failed, or the address cannot be read."""
     if isinstance(error, psycopg.ProgrammingError):
-        return ConfigError([f"the database URL cannot be read: {one_line(error)}"])
+        return ConfigError([f"the database URL cannot be read: {_safe(error)}"])
     if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
         return Unreachable(f"database unreachable: {connection_words(error)}")
     return OutboxError(f"database: {one_line(error)}")
+
+
+def _safe(error: psycopg.Error) -> str:
+    """Libpq repeats what it cannot read, a password too; only an option's name is known to be harmless."""
+    words = one_line(error)
+    return (
+        words
+        if words.startswith("invalid URI query parameter")
+        else "is every special character quoted by %?"
+    )
 
 
 def _looked_up(state: str) -> tuple[type[OutboxError], str]:
@@ -91,6 +102,22 @@ def connection_words(error: Exception) -> str:
     """Return libpq's own words about a failed connection, without the list of every address it tried."""
     words = one_line(str(error).partition("\nMultiple connection attempts failed")[0])
     return words.removeprefix("connection failed: ").removeprefix("connection is bad: ")
+
+
+def ours(error: Exception) -> OutboxError:
+    """Return our error for any other that reached the command line."""
+    if isinstance(error, (psycopg.Error, StatementError)):
+        return database_error(error)
+    if isinstance(error, _broker_errors()):
+        return Unreachable(f"broker unreachable: {one_line(error) or type(error).__name__}")
+    return OutboxError(f"unexpected {type(error).__name__}: {one_line(error)}; OUTBOX_DEBUG=1 shows where")
+
+
+def _broker_errors() -> tuple[type[Exception], ...]:
+    """Return what kombu and amqp raise, where they were imported at all."""
+    kombu, amqp = sys.modules.get("kombu.exceptions"), sys.modules.get("amqp.exceptions")
+    known = [kombu.OperationalError, kombu.KombuError] if kombu else []
+    return (*known, *([amqp.AMQPError] if amqp else []), ConnectionError, TimeoutError)
 
 
 def one_line(what: object) -> str:

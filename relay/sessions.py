@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from outbox import schema
 from outbox.errors import WrongEnvironment
 from outbox.models import LOCK_CLASS
 from relay import urls
@@ -85,8 +86,10 @@ def opened(url: str, role: str) -> Iterator[Session]:
     """
     try:
         given = conninfo_to_dict(urls.database(url))
-        options = {**_LIBPQ, **given, "application_name": application_name(role)}
-        session: Session = psycopg.connect(**options, autocommit=True)
+        options: dict[str, Any] = {**_LIBPQ, **given, "application_name": application_name(role)}
+        # Never prepared: these sessions run little, and some through a pooler, which lends each statement a
+        # server.
+        session: Session = psycopg.connect(**options, autocommit=True, prepare_threshold=None)
     except psycopg.Error as error:
         raise database_error(error) from None
     try:
@@ -122,6 +125,15 @@ def guard(session: Session) -> None:
             "the database is a replica (hot standby): give the primary's address in --database-url or "
             "OUTBOX_DATABASE_URL",
         )
+
+
+def check_schema(session: Session) -> None:
+    """Refuse a database that this release cannot work on. For the start of whatever reads or writes jobs.
+
+    Raises:
+        WrongEnvironment: there is no schema, it is too old, or too new for this release.
+    """
+    schema.check(lambda statement: session.execute(statement).fetchone())
 
 
 def settle(session: Session, settings: Mapping[str, str]) -> None:

@@ -11,14 +11,18 @@ from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
 from outbox.errors import ConfigError
+from relay.transports import FAMILIES
 
-BROKER_SCHEMES: Final = ("amqp", "amqps", "pyamqp", "redis", "rediss", "sentinel", "memory")
+BROKER_SCHEMES: Final = tuple(FAMILIES)
 """kombu imports whatever module a scheme names, so only these reach it."""
 
 _DATABASE = re.compile(r"(postgres|postgresql)(\+[a-z0-9_]+)?://", re.IGNORECASE)
 _SCHEME = re.compile(r"([a-z][a-z0-9+.\-]*)://", re.IGNORECASE)
 _LISTED = re.compile(r";(?=[a-z][a-z0-9+.\-]*://)", re.IGNORECASE)
 _USERINFO = re.compile(r"(?<=://)([^:@/?#]*):(?:.*)@", re.DOTALL)
+_HOST = r"(?:\[[0-9a-f:.%]+\]|[^@/:,\[\]]*)(?::\d*)?"
+_PLAIN = re.compile(rf"(?:[^@/:]*(?::[^@/:]*)?@)?{_HOST}(?:,{_HOST})*(?:/[^@]*)?", re.IGNORECASE)
+_EMBEDDED = re.compile(r"(\w://[^:@/?#\s]*):[^@\s]+@")
 _SECRET = re.compile(r"((?:pass|secret|token|credential|key)[^=&]*=)[^&\s]*", re.IGNORECASE)
 
 # Options of other drivers that share DATABASE_URL with us; libpq refuses an address that holds one.
@@ -65,7 +69,18 @@ def database(url: str) -> str:
         given = f"is {found[1]}://…" if found else "has no scheme"
         raise ConfigError([f"the database URL must begin with postgresql://, and this one {given}"])
     rest, mark, query = url[scheme.end() :].partition("?")
+    _refuse_unquoted(rest, "database")
     return f"postgresql://{rest}{mark}{urlencode(_options(query))}".rstrip("?")
+
+
+def _refuse_unquoted(rest: str, what: str) -> None:
+    """Refuse a password with ``@ : / ?`` as they are: it is misread, and errors show parts of it."""
+    if not _PLAIN.fullmatch(rest):
+        problem = (
+            f"the {what} URL cannot be read: it is scheme://user:password@server:port/name, "
+            "and @ : / ? # in user or password are written as %40 %3A %2F %3F %23"
+        )
+        raise ConfigError([problem])
 
 
 def _options(query: str) -> list[tuple[str, str]]:
@@ -94,20 +109,31 @@ def broker(url: str) -> str:
     Raises:
         ConfigError: a scheme is not in ``BROKER_SCHEMES``.
     """
-    for part in _LISTED.split(url):
+    for part in listed(url):
         scheme = _SCHEME.match(part)
         if scheme is None or scheme[1].lower() not in BROKER_SCHEMES:
             given = f"{scheme[1]}://" if scheme else "no scheme"
             raise ConfigError([f"the broker URL has {given}, and may have {', '.join(BROKER_SCHEMES)}"])
+        _refuse_unquoted(part[scheme.end() :].partition("?")[0], "broker")
     return url
+
+
+def listed(url: str) -> list[str]:
+    """Return the single addresses of a broker's address: several are divided by ``;``."""
+    return _LISTED.split(url)
 
 
 def masked(url: str) -> str:
     """Return an address that may be shown: passwords, and options that look like one, become ``***``."""
-    return ";".join(_masked_one(part) for part in _LISTED.split(url))
+    return ";".join(_masked_one(part) for part in listed(url))
 
 
 def _masked_one(url: str) -> str:
     # Greedy up to the last "@": a password may hold "@", ":" and "/" where somebody forgot to quote it.
     address, mark, query = _USERINFO.sub(r"\1:***@", url).partition("?")
     return address + mark + _SECRET.sub(r"\1***", query)
+
+
+def scrubbed(line: str) -> str:
+    """Return a line from who knows where without the passwords of addresses in it."""
+    return _EMBEDDED.sub(r"\1:***@", line)

@@ -1,0 +1,131 @@
+"""The command line: its root, its errors, and the commands that deploy (migrate, relay, consume).
+
+Commands that operate on jobs are in ``relay/ops.py``. Here alone does an error become a line on standard
+error and an exit code. Imports that cost time are made by the command that needs them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Any, Final
+
+import click
+from click import shell_completion
+
+import outbox
+from outbox import logs
+from outbox.errors import ConfigError, OutboxError, WrongEnvironment
+from relay import ops, options, signals, urls
+
+INTERRUPTED: Final = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(outbox.__version__, prog_name="outbox")
+def cli() -> None:
+    """Transactional outbox: jobs commit with your data and reach the broker, or stay visible.
+
+    Exit codes: 0 done, 1 failed, 2 usage, 69 unreachable, 75 busy, 78 wrong environment.
+    """
+
+
+@cli.command()
+@options.settings(*options.DATABASE)
+@click.option(
+    "--wait",
+    metavar="SECONDS",
+    default="120",
+    envvar="OUTBOX_WAIT",
+    help="How long to wait for another migration.  [env: OUTBOX_WAIT; default: 120]",
+)
+@click.option("--check", is_flag=True, help="Change nothing; exit 1 when a revision is missing.")
+@click.option(
+    "--sql", is_flag=True, help="Print the SQL that is missing; all of it when there is no database."
+)
+@click.option("--grant-app", "app", metavar="ROLE", multiple=True, help="Let ROLE add jobs.")
+@click.option("--grant-relay", "relay", metavar="ROLE", multiple=True, help="Let ROLE run the relay.")
+@click.option("--grant-consumer", "consumer", metavar="ROLE", multiple=True, help="Let ROLE run consumers.")
+def migrate(*, wait: str, check: bool, sql: bool, **flags: Any) -> None:
+    """Bring the schema to the newest revision; safe from any number of processes at once.
+
+    Needs PostgreSQL's direct address (a session's lock is taken), and a role that may create the schema. A
+    database that is at its newest revision, or ahead of this release, is left alone.
+    """
+    from relay import migrate as work  # noqa: PLC0415 - Alembic takes 0.2 s, and no other command needs it
+
+    grants = work.grants({kind: flags.pop(kind) for kind in work.KINDS})
+    settings = options.load(flags, *(() if sql else options.DATABASE))
+    if sql:
+        click.echo(work.script(settings, grants))
+    elif check:
+        sys.exit(work.check(settings))
+    else:
+        work.run(settings, options.seconds("--wait", wait), grants)
+
+
+@cli.command()
+@options.settings(*options.RELAY)
+def relay(**flags: Any) -> None:
+    """Publish committed jobs. Run as many as you like: one leads, the others take over.
+
+    The first SIGTERM or Ctrl-C lets it finish what is in flight, the second ends it at once.
+    """
+    settings = options.load(flags, "database_url", "broker_url")
+    options.start_logging(settings)
+    from relay import probes  # noqa: PLC0415 - an HTTP server, which only this command needs
+    from relay.loop import Relay  # noqa: PLC0415 - kombu, which only this command and consume need
+
+    server = Relay(settings, observers=[logs.log])
+    with probes.serving(server, settings.http), signals.handled(server.stop):
+        server.run()
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the shell's completion script: eval "$(outbox completion bash)"."""
+    kind = shell_completion.get_completion_class(shell)
+    if kind is not None:
+        click.echo(kind(cli, {}, "outbox", "_OUTBOX_COMPLETE").source())
+
+
+for command in ops.COMMANDS:
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit code."""
+    try:
+        cli.main(prog_name="outbox", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # The reader left (outbox list | head); Python would complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:  # noqa: BLE001 - the one place where an error becomes a line and an exit code
+        sys.exit(_report(error))
+
+
+def _report(error: Exception) -> int:
+    """Tell an error in one line without secrets (``OUTBOX_DEBUG=1``: and its traceback); return its code."""
+    if os.environ.get("OUTBOX_DEBUG") == "1":
+        click.echo(urls.scrubbed("".join(traceback.format_exception(error))), err=True)
+    ours = error if isinstance(error, OutboxError) else _translated(error)
+    for line in ours.problems if isinstance(ours, ConfigError) else [str(ours)]:
+        click.echo(f"outbox: {urls.scrubbed(' '.join(line.split()))}", err=True)
+    return ours.exit_code
+
+
+def _translated(error: Exception) -> OutboxError:
+    if isinstance(error, ImportError) and "no pq wrapper" in str(error):
+        return WrongEnvironment(
+            'psycopg finds no libpq: pip install "outbox-relay[binary]", or install PostgreSQL\'s client'
+        )
+    from relay import seam  # noqa: PLC0415 - needs psycopg, which may be what is missing
+
+    return seam.ours(error)
