@@ -135,9 +135,11 @@ BEGIN
         RAISE 'outbox: job %: % -> % is no transition', OLD.id, OLD.state, NEW.state USING ERRCODE = 'check_violation';
     END IF;
     -- The low-water mark rests on it: an UPDATE elsewhere could draw a position before its transaction has an xid.
-    IF NEW.state = 'pending' AND NOT EXISTS (SELECT FROM outbox.leader WHERE pid = pg_catalog.pg_backend_pid()) THEN
-        RAISE 'outbox: job %: only the leading relay makes a job pending', OLD.id
-            USING ERRCODE = 'check_violation', HINT = 'outbox retry schedules it; the relay does the rest.';
+    IF NEW.state = 'pending' THEN -- an IF of its own: who makes nothing pending needs no right to read the leader's row
+        IF NOT EXISTS (SELECT FROM outbox.leader WHERE pid = pg_catalog.pg_backend_pid()) THEN
+            RAISE 'outbox: job %: only the leading relay makes a job pending', OLD.id
+                USING ERRCODE = 'check_violation', HINT = 'outbox retry schedules it; the relay does the rest.';
+        END IF;
     END IF;
     NEW.finished_at := CASE WHEN NEW.state IN ('succeeded', 'dead', 'cancelled') THEN pg_catalog.clock_timestamp() END;
     IF NEW.state <> 'running' THEN
