@@ -25,8 +25,8 @@ _ADDED: Final = (
     "id, kind, key, payload, content_type, headers, exchange, routing_key, state, max_attempts, unique_key, "
     "tracked, available_at"
 )
-_ADOPTED: Final = f"{_ADDED}, attempt, error, started_at, lease_until, lease_token"
-_MOVED: Final = "state, version, attempt, available_at, started_at, lease_until, lease_token, error"
+_ADOPTED: Final = f"{_ADDED}, attempt, error, started_at, lease_until, lease_token, progress"
+_MOVED: Final = "state, version, attempt, available_at, started_at, lease_until, lease_token, progress, error"
 
 _RIGHTS: Final[Mapping[str, tuple[str, ...]]] = {
     "app": (

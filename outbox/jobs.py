@@ -1,4 +1,4 @@
-"""Adds jobs to the caller's transaction, looks one up, cancels one.
+"""Adds jobs to the caller's transaction.
 
 Never commits, and never opens a connection of its own. ``add``, ``emit`` and ``add_all`` do no I/O at all, so
 one function serves sessions that block and sessions that are awaited. Publishing is the relay's work, running
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from sqlalchemy.dialects.postgresql import Insert
-    from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
+    from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session, scoped_session
 
     from outbox.new import EventOptions, JobOptions, New
@@ -185,7 +185,7 @@ def add_unique(
 
 
 async def add_unique_async(
-    session: AsyncSession | async_scoped_session[AsyncSession],
+    session: AsyncSession,
     kind: str,
     payload: Any,
     *,
@@ -194,7 +194,7 @@ async def add_unique_async(
 ) -> Added | Skipped:
     """``add_unique`` for sessions that are awaited."""
     call = partial(add_unique, kind=kind, payload=payload, unique=unique, **options)
-    return await _awaited(session).run_sync(call)
+    return await session.run_sync(call)
 
 
 def insert(
@@ -227,11 +227,6 @@ def _insert(job_id: UUID, row: dict[str, Any]) -> Insert:
     """Return a statement whose ``rowcount`` can be read: by itself SQLAlchemy forgets it after an INSERT."""
     statement = postgresql.insert(models.job).values(id=job_id, **row)
     return statement.execution_options(preserve_rowcount=True)
-
-
-def _awaited(session: AsyncSession | async_scoped_session[AsyncSession]) -> AsyncSession:
-    """Return the session itself: a scoped one is a function that gives it, and cannot ``run_sync``."""
-    return session() if callable(session) else session
 
 
 def _put(session: Adds, row: dict[str, Any]) -> UUID:
