@@ -54,11 +54,15 @@ class Reader:
             thorough: sweep now, whatever the clock says (before falling asleep).
         """
         keyed = self._keyed(window, max(1, window.room // 2))
-        rows = self._past_front(window, window.room - len(keyed), taken=size_of(keyed))
+        fresh = self._past_front(window, window.room - len(keyed), taken=size_of(keyed))
+        late: list[Row] = []
         if thorough or clock() >= self._sweep_at:
-            room = window.room - len(keyed) - len(rows)
-            rows += self._sweep(window, room, taken=size_of(keyed) + size_of(rows), thorough=thorough)
-        return keyed + rows
+            room = window.room - len(keyed) - len(fresh)
+            late = self._sweep(window, room, taken=size_of(keyed) + size_of(fresh), thorough=thorough)
+        if fresh:
+            # Only now: a sweep up to the new front would read, and send, the fresh ones a second time.
+            self._front = fresh[-1].pos
+        return keyed + fresh + late
 
     def start_over(self) -> None:
         """Read again behind the front: what was in flight there is unknown now."""
@@ -92,8 +96,6 @@ class Reader:
         found = self._ledger.keyless(
             after=self._front, upto=LAST, mine=window.ids(), rows=room, size=max(1, window.room_bytes - taken)
         )
-        if found.rows:
-            self._front = found.rows[-1].pos
         return found.rows
 
     def _sweep(self, window: Window, room: int, *, taken: int, thorough: bool) -> list[Row]:
