@@ -19,7 +19,7 @@ _PASSING: Final = ("08", "53", "57P", "58", "55P03", "40P01", "40001", "25006")
 _GONE: Final = ("08", "57P", "53300", "25006")
 """Of these, the ones after which nothing else would work either: look for the database first."""
 
-_IDLE_IN_TRANSACTION: Final = "25P03"
+# 25P03 is in neither: PostgreSQL ends a session that the handler left idle, and would each time.
 _MISSING_SCHEMA: Final = ("3F000", "42P01")
 
 
@@ -61,14 +61,6 @@ def unreachable(error: BaseException) -> bool:
         return True
     nameless = isinstance(error, OperationalError | InterfaceError) and state_of(error) is None
     return nameless or disconnected(error)
-
-
-def idle_too_long(error: BaseException) -> bool:
-    """Whether PostgreSQL ended the session because the handler left its transaction idle.
-
-    It will do so each time, so it costs an attempt at once; else the job would go round for ever.
-    """
-    return state_of(error) == _IDLE_IN_TRANSACTION
 
 
 def without_schema(error: BaseException) -> bool:

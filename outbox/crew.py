@@ -1,0 +1,105 @@
+"""Where handlers run: a pool of threads, or one event loop on a thread of its own.
+
+The threads are daemons: a handler that never returns must not keep the process from ending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from contextlib import AsyncExitStack, ExitStack
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sqlalchemy.util import greenlet_spawn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+class Crew(Protocol):
+    """Runs functions that talk to the database."""
+
+    def start(self, lifespans: Sequence[Callable[[], Any]]) -> None:
+        """Begin; enter the application's context managers."""
+
+    def submit(self, function: Callable[[], None]) -> None:
+        """Run a function some time soon. It must not raise."""
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Run a function now, and wait for it; raises what it raises."""
+
+    def close(self) -> None:
+        """End; leave the application's context managers."""
+
+
+class Threads:
+    """A pool of threads.
+
+    Args:
+        size: How many functions run at once.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._lifespans = ExitStack()
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"outbox-handler-{number}", daemon=True)
+            for number in range(1, size + 1)
+        ]
+
+    def start(self, lifespans: Sequence[Callable[[], Any]]) -> None:
+        """Begin; enter the application's context managers."""
+        for lifespan in lifespans:
+            self._lifespans.enter_context(lifespan())
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, function: Callable[[], None]) -> None:
+        """Run a function some time soon. It must not raise."""
+        self._work.put(function)
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Run a function now."""
+        function()
+
+    def close(self) -> None:
+        """End the threads that have nothing to do; leave the application's context managers."""
+        for _ in self._threads:
+            self._work.put(None)
+        self._lifespans.close()
+
+    def _serve(self) -> None:
+        while (function := self._work.get()) is not None:
+            function()
+
+
+class Loop:
+    """One event loop, where functions run as SQLAlchemy runs blocking code on awaited connections."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._lifespans = AsyncExitStack()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="outbox-loop", daemon=True)
+
+    def start(self, lifespans: Sequence[Callable[[], Any]]) -> None:
+        """Begin; enter the application's context managers."""
+        self._thread.start()
+        for lifespan in lifespans:
+            self._wait(self._lifespans.enter_async_context(lifespan()))
+
+    def submit(self, function: Callable[[], None]) -> None:
+        """Run a function some time soon. It must not raise."""
+        asyncio.run_coroutine_threadsafe(greenlet_spawn(function), self._loop)
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Run a function now, and wait for it; raises what it raises."""
+        self._wait(greenlet_spawn(function))
+
+    def close(self) -> None:
+        """Leave the application's context managers; end the loop."""
+        self._wait(self._lifespans.aclose())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _wait(self, coroutine: Any) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()

@@ -1,0 +1,95 @@
+"""Keeps handlers from starting while the database is away, and finds out when it is back."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any, Final
+
+from outbox import events
+from outbox.faults import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from outbox.crew import Crew
+    from outbox.events import Observer
+    from outbox.runner import Runner
+
+_FIRST: Final = 0.2
+_LONGEST: Final = 5.0
+
+
+class Backoff:
+    """Waits between tries to reach a server: doubled each time up to 5 s, with jitter."""
+
+    def __init__(self) -> None:
+        self._tries = 0
+
+    def next(self) -> float:
+        """Return how long to wait now, in seconds."""
+        ceiling = min(_LONGEST, _FIRST * 2.0 ** min(self._tries, 10))
+        self._tries += 1
+        return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - not a secret
+
+    def reset(self) -> None:
+        """Begin again: the server answered."""
+        self._tries = 0
+
+
+class Gate:
+    """Open while the database answers.
+
+    Args:
+        runner: Asks the database.
+        crew: Where it may be asked.
+        observer: Told that it is away.
+        wake: Ends the consumer's wait; called from any thread.
+    """
+
+    def __init__(self, runner: Runner[Any], crew: Crew, observer: Observer, wake: Callable[[], None]) -> None:
+        self._runner = runner
+        self._crew = crew
+        self._emit = observer
+        self._wake = wake
+        self._backoff = Backoff()
+        self._asking = False
+        self._next = 0.0
+        self._answer: BaseException | bool | None = None
+        self.open = True
+
+    def close(self, reason: str, now: float) -> None:
+        """Let nothing start before the database has answered."""
+        if self.open:
+            self.open = False
+            self._lost(reason, now)
+
+    def tick(self, now: float) -> None:
+        """Look at the answer, or ask again when it is time."""
+        if self._answer is not None:
+            answer, self._answer, self._asking = self._answer, None, False
+            if isinstance(answer, BaseException):
+                self._lost(one_line(answer), now)
+            else:
+                self.open = True
+                self._backoff.reset()
+        if not self.open and not self._asking and now >= self._next:
+            self._asking = True
+            self._crew.submit(self._ask)
+
+    def next_due(self, now: float) -> float:
+        """Return in how many seconds to tick, if nothing happens before."""
+        return 3600.0 if self.open or self._asking else self._next - now
+
+    def _lost(self, reason: str, now: float) -> None:
+        wait = self._backoff.next()
+        self._next = now + wait
+        self._emit(events.ConsumerLost("database", reason, wait))
+
+    def _ask(self) -> None:
+        try:
+            self._runner.ping()
+        except Exception as error:  # noqa: BLE001 - whatever it is, there is no answer
+            self._answer = error
+        else:
+            self._answer = True
+        self._wake()

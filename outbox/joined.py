@@ -1,0 +1,168 @@
+"""Joins the application's sessions to transactions of ours: a handler's writes commit with its job.
+
+A handler's ``commit()`` writes and does not commit; a handler that rolls back is told what it did. Sessions
+that are awaited work the same: everything here runs inside SQLAlchemy's own bridge from blocking code to the
+event loop.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
+
+from outbox.errors import Misuse
+from outbox.models import JobRow
+from outbox.sessions import refuse_unsafe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+S = TypeVar("S", bound=Session | AsyncSession)
+
+READ_COMMITTED: Final = "READ COMMITTED"
+"""Under any other level a mark of the relay's after our snapshot would fail the completion (40001)."""
+
+
+class RolledBack(Exception):
+    """The handler ended the transaction that its job was to commit with."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the handler rolled back the job's transaction, and with it all that it had written; for what "
+            "may fail use session.begin_nested(), a savepoint"
+        )
+
+
+class Work(Generic[S]):
+    """One transaction of ours, with one session of the application's in it. Rolls back unless committed."""
+
+    def __init__(self, connection: Connection, session: S | None) -> None:
+        self.connection = connection
+        self._transaction = connection.begin()
+        self._session = session
+
+    @property
+    def session(self) -> S:
+        """The application's session."""
+        return cast("S", self._session)
+
+    def watch(self) -> None:
+        """Let nothing be written after a rollback: it would begin a transaction that commits on its own."""
+        event.listen(plain(self.session), "after_begin", self._refuse_second)
+
+    def flush(self) -> None:
+        """Send what the session holds.
+
+        Raises:
+            RolledBack: There is no transaction any more that it could commit with.
+        """
+        self._refuse_ended()
+        plain(self.session).flush()
+        self._refuse_ended()
+
+    def commit(self) -> None:
+        """Commit what the handler wrote and what we did."""
+        self._transaction.commit()
+
+    def close(self) -> None:
+        """Roll back what is not committed, and give the connection back."""
+        try:
+            if self._session is not None:
+                plain(self._session).close()
+        finally:
+            self.connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _refuse_second(self, *_: object) -> None:
+        self._refuse_ended()
+
+    def _refuse_ended(self) -> None:
+        if not self._transaction.is_active:
+            raise RolledBack
+
+
+class Sessions(Generic[S]):
+    """The application's factory of sessions, seen from our side.
+
+    Args:
+        factory: ``sessionmaker`` or ``async_sessionmaker``.
+    """
+
+    def __init__(self, factory: Callable[..., S]) -> None:
+        self._factory = factory
+        self._engine: Engine | None = None
+        self._options: dict[str, str] = {}
+
+    def begin(self) -> Work[S]:
+        """Begin a transaction of ours alone."""
+        return Work(self._connect(), None)
+
+    def begin_with_session(self) -> Work[S]:
+        """Begin a transaction with one of the application's sessions in it.
+
+        Raises:
+            Misuse: Its sessions cannot be bound to a connection.
+        """
+        connection = self._connect()
+        try:
+            work = Work(connection, self._joined(connection))
+            work.watch()
+        except BaseException:
+            connection.close()
+            raise
+        return work
+
+    def _connect(self) -> Connection:
+        if self._engine is None:
+            self._engine = self._look_for_engine()
+        connection = self._engine.connect()
+        return connection.execution_options(**self._options) if self._options else connection
+
+    def _look_for_engine(self) -> Engine:
+        probe = plain(self._factory())
+        bind = probe.get_bind(JobRow.__mapper__)
+        if not isinstance(bind, Engine):
+            raise Misuse("Handlers needs a sessionmaker that is bound to an engine, not to one connection")
+        with bind.connect() as connection:
+            refuse_unsafe(connection.execution_options(isolation_level=READ_COMMITTED))
+        with bind.connect() as connection:
+            at_once = getattr(connection.connection.dbapi_connection, "autocommit", False)
+            if at_once or connection.get_isolation_level() != READ_COMMITTED:
+                self._options = {"isolation_level": READ_COMMITTED}
+        return bind
+
+    def _joined(self, connection: Connection) -> S:
+        bound = self._bindable(connection)
+        options: dict[str, Any] = {"bind": bound, "join_transaction_mode": "rollback_only"}
+        given = getattr(self._factory, "kw", {})
+        if given.get("twophase"):
+            options["twophase"] = False
+        if given.get("binds"):
+            options["binds"] = {
+                what: bound if getattr(bind, "sync_engine", bind) is self._engine else bind
+                for what, bind in given["binds"].items()
+            }
+        session = self._factory(**options)
+        if plain(session).get_bind(JobRow.__mapper__) is not connection:
+            raise Misuse(
+                "the sessions of Handlers choose their engine themselves (get_bind): give plain ones"
+            )
+        return session
+
+    def _bindable(self, connection: Connection) -> Connection | AsyncConnection:
+        if connection.dialect.is_async:
+            return AsyncConnection(AsyncEngine(connection.engine), connection)
+        return connection
+
+
+def plain(session: Session | AsyncSession) -> Session:
+    """Return the session that does the work: the one inside, where it is awaited."""
+    return session.sync_session if isinstance(session, AsyncSession) else session

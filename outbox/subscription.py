@@ -1,0 +1,310 @@
+"""One connection to the broker, from its opening to its loss; the one module of ``outbox`` with kombu.
+
+A connection is used by one thread, and never again after an error: py-amqp would reopen a channel that the
+broker closed, its delivery tags would begin again at 1, and an ack would forget a message that nobody has
+seen.
+"""
+
+from __future__ import annotations
+
+import select
+from typing import TYPE_CHECKING, Any, Final
+
+from kombu.connection import Connection
+
+from outbox.delivery import Delivery, delivery
+from outbox.errors import Unreachable, WrongEnvironment
+from outbox.faults import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from outbox.wake import Wake
+
+EXCHANGE: Final = "outbox"
+"""Durable, of type topic: where the relay publishes, with the kind as the routing key."""
+
+HEARTBEAT: Final = 10.0
+"""Seconds; a broker that is silent for two of them is gone."""
+
+CONNECT_TIMEOUT: Final = 3.0
+IO_TIMEOUT: Final = 5.0
+"""Seconds for one answer. Without it every call of py-amqp waits for a frozen broker for ever."""
+
+_AMQP_OPTIONS: Final = {"read_timeout": IO_TIMEOUT, "write_timeout": IO_TIMEOUT}
+_REDIS_OPTIONS: Final = {
+    "socket_timeout": IO_TIMEOUT,
+    "socket_connect_timeout": CONNECT_TIMEOUT,
+    "socket_keepalive": True,
+}
+
+_SLICE_BUSY: Final = 0.01
+_SLICE_IDLE: Final = 0.1
+_PARTIAL: Final = 0.05
+"""Seconds that the rest of a message may take before we look at something else."""
+
+_AT_ONCE: Final = 100
+"""Messages read before finished work is looked at."""
+
+_REFUSED_LOGIN: Final = (403, 530)
+
+
+class Gone(Exception):
+    """The connection is of no use any more; ``str()`` says why, in one line."""
+
+
+class Subscription:
+    """A connection, its channel and its consumer tag.
+
+    Args:
+        url: The broker's.
+        queue: To consume.
+        generation: Number of this connection, counted by its owner.
+        on_delivery: Gets each message.
+    """
+
+    def __init__(
+        self, url: str, queue: str, generation: int, on_delivery: Callable[[Delivery], None]
+    ) -> None:
+        self.generation = generation
+        self._queue = queue
+        self._on_delivery = on_delivery
+        self._amqp = url.split("://", 1)[0] in ("amqp", "amqps", "pyamqp")
+        self._client = Connection(
+            url,
+            connect_timeout=CONNECT_TIMEOUT,
+            heartbeat=HEARTBEAT if self._amqp else 0,
+            transport_options=_options(url),
+        )
+        self._transport: Any = None
+        self._connection: Any = None
+        self._channel: Any = None
+        self._tag = ""
+
+    @property
+    def broker(self) -> str:
+        """The address without its password, for logs."""
+        return str(self._client.as_uri()).partition("?")[0]
+
+    def connect(self) -> None:
+        """Open the connection: one try, no hidden ones.
+
+        Raises:
+            Unreachable: The broker refuses the login or the virtual host.
+            Gone: It cannot be reached.
+        """
+        try:
+            self._transport = self._client.transport
+            self._connection = self._transport.establish_connection()
+            self._channel = self._transport.create_channel(self._connection)
+        except self._errors() as error:
+            self.drop()
+            if _refuses_login(error):
+                raise Unreachable(f"the broker {self.broker} refuses us: {_words(error)}") from None
+            raise Gone(_words(error)) from None
+        if self._amqp:
+            self._channel.auto_decode = False  # else a body comes as text, or as bytes if it cannot be text
+
+    def declare(self, kinds: Sequence[str], queue_type: str) -> None:
+        """Declare the exchange and the queue, and bind it to every kind.
+
+        Raises:
+            WrongEnvironment: Something of that name exists and is different, or we have no right.
+            Gone: The connection was lost.
+        """
+        arguments = {"x-queue-type": queue_type} if self._amqp else {}
+        try:
+            self._channel.exchange_declare(EXCHANGE, "topic", durable=True, auto_delete=False)
+            self._channel.queue_declare(self._queue, durable=True, auto_delete=False, arguments=arguments)
+            for kind in kinds:
+                self._channel.queue_bind(self._queue, EXCHANGE, kind)
+        except self._errors() as error:
+            raise self._refused(error, queue_type) from None
+
+    def consume(self, prefetch: int) -> None:
+        """Let messages come.
+
+        Args:
+            prefetch: How many may be here without an ack.
+
+        Raises:
+            WrongEnvironment: There is no such queue, or we have no right.
+            Gone: The connection was lost.
+        """
+        try:
+            self._channel.basic_qos(0, prefetch, False)
+            self._tag = f"{self._queue}.{self.generation}"
+            self._channel.basic_consume(
+                self._queue, no_ack=False, callback=self._take, consumer_tag=self._tag
+            )
+        except self._errors() as error:
+            raise self._refused(error, "") from None
+
+    def ack(self, received: Delivery) -> None:
+        """Let the broker forget a message, if it came on this connection and is not acked yet.
+
+        Raises:
+            Gone: The connection was lost.
+        """
+        if received.acked or received.generation != self.generation:
+            return
+        received.acked = True
+        try:
+            self._channel.basic_ack(received.tag)
+        except self._errors() as error:
+            raise self._gone(error) from None
+
+    def beat(self) -> None:
+        """Send a heartbeat if one is due, and see whether the broker's are; to be called about once a second.
+
+        Raises:
+            Gone: The broker is silent.
+        """
+        try:
+            self._transport.heartbeat_check(self._connection)
+        except self._errors() as error:
+            raise self._gone(error) from None
+
+    def wait(self, wake: Wake, seconds: float, *, busy: bool) -> None:
+        """Wait for messages, for somebody to wake us, or for the time to be over; take what came.
+
+        Args:
+            wake: Ends the wait.
+            seconds: At most so long.
+            busy: Whether somebody may wake us soon: brokers without a socket to wait for are polled faster.
+
+        Raises:
+            Gone: The connection was lost.
+        """
+        try:
+            if self._amqp:
+                self._wait_for_socket(wake, seconds)
+            else:
+                wake.wait(0.0)
+                self._poll(min(seconds, _SLICE_BUSY if busy else _SLICE_IDLE))
+        except self._errors() as error:
+            raise self._gone(error) from None
+
+    def cancel(self) -> None:
+        """Let no more messages come.
+
+        Raises:
+            Gone: The connection was lost.
+        """
+        try:
+            self._channel.basic_cancel(self._tag)
+        except self._errors() as error:
+            raise self._gone(error) from None
+
+    def close(self) -> None:
+        """Say goodbye; what is not acked goes to other consumers at once. For a connection that is well."""
+        try:
+            self._transport.close_connection(self._connection)
+        except self._errors():
+            pass
+        self.drop()
+
+    def drop(self) -> None:
+        """Let go without a word: a broker that is lost would not answer."""
+        connection, self._connection, self._channel = self._connection, None, None
+        if connection is None:
+            return
+        try:
+            if self._amqp:
+                connection.collect()
+            else:
+                self._transport.close_connection(connection)
+        except self._errors():
+            pass
+
+    def _wait_for_socket(self, wake: Wake, seconds: float) -> None:
+        sock = self._connection.sock
+        if self._pending(sock) or wake.wait(seconds, sock.fileno()):
+            for _ in range(_AT_ONCE):
+                self._drain(_PARTIAL)
+                if not self._pending(sock) and not select.select([sock], [], [], 0)[0]:
+                    return
+
+    def _pending(self, sock: Any) -> bool:
+        """Whether TLS has decrypted something that the socket does not show any more."""
+        return hasattr(sock, "pending") and sock.pending() > 0
+
+    def _poll(self, seconds: float) -> None:
+        for _ in range(_AT_ONCE):
+            if not self._drain(seconds):
+                return
+            seconds = 0.0
+
+    def _drain(self, seconds: float) -> bool:
+        try:
+            self._transport.drain_events(self._connection, timeout=seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def _take(self, message: Any) -> None:
+        """Understand a message of py-amqp, or of one of kombu's virtual transports."""
+        info = message.delivery_info
+        properties = dict(message.properties)
+        if self._amqp:
+            headers = properties.get("application_headers") or {}
+            redelivered = bool(info.get("redelivered"))
+        else:
+            headers = dict(message.headers)
+            properties["content_type"] = message.content_type
+            properties["content_encoding"] = message.content_encoding
+            redelivered = bool(headers.pop("redelivered", False) or message._raw.get("redelivered"))  # noqa: SLF001
+        self._on_delivery(
+            delivery(
+                body=message.body,
+                properties=properties,
+                headers=headers,
+                queue=self._queue,
+                routing_key=str(info.get("routing_key") or ""),
+                redelivered=redelivered,
+                tag=message.delivery_tag,
+                generation=self.generation,
+            )
+        )
+
+    def _errors(self) -> tuple[type[BaseException], ...]:
+        # AttributeError: py-amqp raises it on a connection that was lost meanwhile.
+        transport = self._client.transport
+        return (*transport.connection_errors, *transport.channel_errors, OSError, AttributeError)
+
+    def _gone(self, error: BaseException) -> Gone:
+        self.drop()
+        return Gone(_words(error))
+
+    def _refused(self, error: BaseException, queue_type: str) -> Gone | WrongEnvironment:
+        self.drop()
+        code = getattr(error, "reply_code", None)
+        if code in _REMEDIES:
+            remedy = _REMEDIES[code].format(queue=self._queue, queue_type=queue_type)
+            return WrongEnvironment(f"queue {self._queue}: {_words(error)}; {remedy}")
+        return Gone(_words(error))
+
+
+_REMEDIES: Final = {
+    403: "give the user the right to configure, write and read, or declare it yourself and say --no-declare",
+    404: "declare the queue, or leave --no-declare out",
+    406: "it exists and is not {queue_type}: give its type with --queue-type, or say --no-declare",
+}
+
+
+def _options(url: str) -> dict[str, Any]:
+    if url.startswith(("amqp", "pyamqp")):
+        return dict(_AMQP_OPTIONS)
+    return dict(_REDIS_OPTIONS) if url.startswith(("redis", "sentinel")) else {}
+
+
+def _refuses_login(error: BaseException) -> bool:
+    return (
+        getattr(error, "reply_code", None) in _REFUSED_LOGIN or type(error).__name__ == "AuthenticationError"
+    )
+
+
+def _words(error: BaseException) -> str:
+    """Return what the broker said, or what its library makes of it."""
+    text = getattr(error, "reply_text", None)
+    return " ".join(str(text).split()) if text else one_line(error)

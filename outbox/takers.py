@@ -1,0 +1,53 @@
+"""Sees to it that a kind of job has one queue: two would share its jobs at random, and nobody would know."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from outbox.errors import WrongEnvironment
+from outbox.models import CHANNEL, taker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+
+def register(connection: Connection, kinds: Sequence[str], queue: str, *, take_over: bool) -> None:
+    """Write down that ``queue`` takes these kinds of jobs. The caller commits.
+
+    Args:
+        connection: In a transaction.
+        kinds: Of jobs; events may have any number of takers.
+        queue: The consumer's.
+        take_over: Whether kinds of another queue are moved to this one.
+
+    Raises:
+        WrongEnvironment: Another queue takes one of them.
+    """
+    if not kinds:
+        return
+    mine = insert(taker).values([{"kind": kind, "queue": queue} for kind in sorted(kinds)])
+    if take_over:
+        moved = {"queue": mine.excluded.queue, "since": func.clock_timestamp()}
+        connection.execute(
+            mine.on_conflict_do_update(
+                index_elements=[taker.c.kind], set_=moved, where=taker.c.queue != mine.excluded.queue
+            )
+        )
+        return
+    connection.execute(mine.on_conflict_do_nothing())
+    others = select(taker.c.kind, taker.c.queue).where(taker.c.kind.in_(kinds), taker.c.queue != queue)
+    for kind, other in connection.execute(others.order_by(taker.c.kind)):
+        raise WrongEnvironment(
+            f"jobs of kind {kind} are taken by queue {other}, and {queue} would get a random share of them: "
+            "declare it with event=True if it is news for both (emit), or move it here with --take-over"
+        )
+
+
+def announce(connection: Connection) -> None:
+    """Tell this database's relay that a queue was bound: what was parked for want of one can go."""
+    connection.execute(select(func.pg_notify(CHANNEL, "bound")))
