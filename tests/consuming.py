@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, LiteralString
 
+from helpers import eventually
 from kombu import Connection
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
-from helpers import eventually
 from outbox import message
 from outbox.consumer import Consumer
-from outbox.events import Event
 from outbox.subscription import EXCHANGE
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from databases import Database
 
+    from outbox.events import Event
     from outbox.handlers import Handlers
 
 
@@ -225,5 +225,5 @@ class Running:
     def _run(self) -> None:
         try:
             self.consumer.run()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - a test asks for it
             self.error = error
