@@ -9,16 +9,15 @@ what is unconfirmed is unknown.
 from __future__ import annotations
 
 import os
-import socket
 import ssl
 from typing import TYPE_CHECKING, Any, Final
 
 from amqp import exceptions as amqp_errors
 from amqp.exceptions import ChannelError
-from kombu.connection import Connection
 
 from outbox import message
 from outbox.errors import LeadershipLost, OutboxError, WrongEnvironment
+from relay import cork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,10 +27,8 @@ if TYPE_CHECKING:
     from relay.term import Term
     from relay.window import Window
 
-CONNECT_TIMEOUT: Final = 1.0
-IO_TIMEOUT: Final = 1.5
-HEARTBEAT: Final = 10
-BEAT_EVERY: Final = 64
+CHUNK: Final = 64
+"""Messages that are written at once; between two chunks we read what has arrived, and beat."""
 
 REFUSES_ROW: Final = frozenset({406, 501})
 """Codes with which a broker refuses one message for what it is: too large, a property it does not allow."""
@@ -65,6 +62,7 @@ class AmqpPublisher:
         self._url, self._routes, self._window = url, routes, window
         self._connection: Any = None
         self._channel: Any = None
+        self._cork: Any = None
         self._tag = 0
         self.blocked: str | None = None
 
@@ -80,7 +78,7 @@ class AmqpPublisher:
         """
         self._pid, self._tag, self.blocked = os.getpid(), 0, None
         try:
-            self._connection = self._open()
+            self._connection, self._cork = cork.connect(self._url, self._on_blocked, self._on_unblocked)
             between()
             self._channel = self._connection.channel()
             between()
@@ -99,7 +97,7 @@ class AmqpPublisher:
 
         Args:
             rows: the jobs.
-            term: asked before each one whether it may still publish.
+            term: asked before each write whether it may still publish.
             duplicate: whether a job may have been sent before.
 
         Raises:
@@ -109,12 +107,10 @@ class AmqpPublisher:
         if self._pid != os.getpid():
             raise BrokerGone("the connection belongs to the process before the fork")
         try:
-            for count, row in enumerate(rows):
-                if not term.trusted:
-                    raise LeadershipLost("this process stood still for longer than its lease")
-                if count % BEAT_EVERY == BEAT_EVERY - 1:
-                    term.beat()
-                self._publish(row, term.number, duplicate=duplicate(row))
+            for start in range(0, len(rows), CHUNK):
+                self._write(rows[start : start + CHUNK], term, duplicate)
+                self._read()
+                term.beat()
         except ERRORS as error:
             raise self._gone(error) from None
 
@@ -126,10 +122,7 @@ class AmqpPublisher:
         """
         try:
             self._connection.heartbeat_tick()
-            while True:
-                self._connection.drain_events(timeout=0)
-        except TimeoutError:
-            return
+            self._read()
         except ERRORS as error:
             raise self._gone(error) from None
 
@@ -160,29 +153,6 @@ class AmqpPublisher:
         if connection is not None:
             connection.collect()
 
-    def _open(self) -> Any:
-        options = {
-            "read_timeout": IO_TIMEOUT,
-            "write_timeout": IO_TIMEOUT,
-            "on_blocked": self._on_blocked,
-            "on_unblocked": self._on_unblocked,
-            "client_properties": {"connection_name": f"outbox-relay {socket.gethostname()}:{os.getpid()}"},
-        }
-        # Without a server_hostname py-amqp checks the certificate's chain and not whose it is.
-        tls = (
-            {"server_hostname": None, "cert_reqs": ssl.CERT_REQUIRED}
-            if self._url.startswith("amqps")
-            else False
-        )
-        client = Connection(
-            self._url,
-            heartbeat=HEARTBEAT,
-            connect_timeout=CONNECT_TIMEOUT,
-            ssl=tls,
-            transport_options=options,
-        )
-        return client.transport.establish_connection()
-
     def _declare(self, exchange: str) -> None:
         """Make sure of an exchange, on a channel of its own: a refusal closes only that one."""
         channel = self._connection.channel()
@@ -197,6 +167,25 @@ class AmqpPublisher:
             return  # whose topology belongs to others; a missing exchange shows itself at the first message
         finally:
             channel.collect()
+
+    def _write(self, rows: Sequence[Row], term: Term, duplicate: Callable[[Row], bool]) -> None:
+        """Write a chunk. Trust is asked for last: what a frozen process holds is not sent when it thaws."""
+
+        def check() -> None:
+            if not term.trusted:
+                raise LeadershipLost("this process stood still for longer than its lease")
+
+        with self._cork.holding(check):
+            for row in rows:
+                self._publish(row, term.number, duplicate=duplicate(row))
+
+    def _read(self) -> None:
+        """Handle what has arrived, without waiting for more."""
+        try:
+            while True:
+                self._connection.drain_events(timeout=0)
+        except TimeoutError:
+            return
 
     def _publish(self, row: Row, term: int, *, duplicate: bool) -> None:
         way = self._routes.way(row)

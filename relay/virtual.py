@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from kombu.connection import Connection
 
 from outbox.errors import LeadershipLost
-from relay.publisher import BEAT_EVERY, CONNECT_TIMEOUT, IO_TIMEOUT, BrokerGone, prepare
+from relay.cork import CONNECT_TIMEOUT, IO_TIMEOUT
+from relay.publisher import CHUNK, BrokerGone, prepare
 from relay.term import clock
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class VirtualPublisher:
         for count, row in enumerate(rows):
             if not term.trusted:
                 raise LeadershipLost("this process stood still for longer than its lease")
-            if count % BEAT_EVERY == BEAT_EVERY - 1:
+            if count % CHUNK == CHUNK - 1:
                 term.beat()
             try:
                 self._publish(row, term.number, duplicate=duplicate(row))
