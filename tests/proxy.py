@@ -20,20 +20,6 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER of 0 s: close() sends RST, as a fi
 _CHUNK = 65_536
 
 
-class _Pair:
-    """One client's connection and its continuation to the server."""
-
-    def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
-        self.ends = (client, server)
-        self.tasks: list[asyncio.Task[None]] = []
-
-    def cut(self) -> None:
-        for task in self.tasks:
-            task.cancel()
-        for end in self.ends:
-            reset(end)
-
-
 def reset(end: asyncio.StreamWriter) -> None:
     """Close a connection by RST."""
     raw = end.get_extra_info("socket")
@@ -54,7 +40,7 @@ class Proxy:
         self._target = (host, port)
         self.port = free_port()
         self._delay = 0.0
-        self._pairs: set[_Pair] = set()
+        self._open: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
@@ -71,7 +57,7 @@ class Proxy:
     @property
     def connections(self) -> int:
         """How many connections are open."""
-        return len(self._pairs)
+        return len(self._open)
 
     def cut(self) -> None:
         """Reset every connection, on both sides. New ones are accepted."""
@@ -108,7 +94,7 @@ class Proxy:
     def close(self) -> None:
         """Reset every connection and end the thread."""
         if self._loop.is_running():
-            self.refuse()
+            self._call(self._end())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
@@ -137,7 +123,7 @@ class Proxy:
 
     async def _accept(self) -> None:
         if self._listener is None:
-            self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+            self._listener = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
 
     async def _refuse(self) -> None:
         if self._listener is not None:
@@ -146,26 +132,42 @@ class Proxy:
         await self._cut()
 
     async def _cut(self) -> None:
-        tasks = [task for pair in self._pairs for task in pair.tasks]
-        for pair in list(self._pairs):
-            pair.cut()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        cut = list(self._open)
+        for connection in cut:
+            connection.cancel()
+        await asyncio.gather(*cut, return_exceptions=True)
 
-    async def _serve(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
-        try:
-            replies, server = await asyncio.open_connection(*self._target)
-        except OSError:
+    async def _end(self) -> None:
+        await self._refuse()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    def _connected(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        if self._listener is None:  # it was on its way in when we began to refuse
             reset(client)
             return
-        pair = _Pair(client, server)
-        self._pairs.add(pair)
-        pair.tasks = [
-            asyncio.create_task(self._pump(reader, server, self._to_server)),
-            asyncio.create_task(self._pump(replies, client, self._to_client)),
-        ]
-        await asyncio.gather(*pair.tasks, return_exceptions=True)
-        self._pairs.discard(pair)
-        pair.cut()
+        connection = self._loop.create_task(self._serve(reader, client))
+        self._open.add(connection)
+        connection.add_done_callback(self._open.discard)
+        # Cut before its first step, it has had no chance to reset anything.
+        connection.add_done_callback(lambda done: reset(client) if done.cancelled() else None)
+
+    async def _serve(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        ends = [client]
+        try:
+            replies, server = await asyncio.open_connection(*self._target)
+            ends.append(server)
+            await asyncio.gather(
+                self._pump(reader, server, self._to_server),
+                self._pump(replies, client, self._to_client),
+            )
+            for end in ends:
+                end.close()
+        except (OSError, asyncio.CancelledError):  # nobody there, or cut
+            for end in ends:
+                reset(end)
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event
