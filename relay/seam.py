@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _GRANT = "give the role what it needs: outbox migrate --grant-app, --grant-relay or --grant-consumer ROLE"
 _MIGRATE = "run outbox migrate"
+_DENIED = "42501"
 
 # A SQLSTATE, or its class of two characters → our error and what to do about it.
 _BY_STATE: Final[Mapping[str, tuple[type[OutboxError], str]]] = {
@@ -37,7 +38,7 @@ _BY_STATE: Final[Mapping[str, tuple[type[OutboxError], str]]] = {
     "42P01": (WrongEnvironment, _MIGRATE),
     "42703": (WrongEnvironment, _MIGRATE),
     "42883": (WrongEnvironment, _MIGRATE),
-    "42501": (WrongEnvironment, _GRANT),
+    _DENIED: (WrongEnvironment, _GRANT),
     "55P03": (Busy, "try again"),
     "40P01": (Busy, "try again"),
     "40001": (Busy, "try again"),
@@ -46,15 +47,19 @@ _BY_STATE: Final[Mapping[str, tuple[type[OutboxError], str]]] = {
 
 
 @contextmanager
-def database_errors() -> Iterator[None]:
-    """Let none of a database library's errors out, but ours."""
+def database_errors(denied: str = _GRANT) -> Iterator[None]:
+    """Let none of a database library's errors out, but ours.
+
+    Args:
+        denied: what to do when a right is missing.
+    """
     try:
         yield
     except (psycopg.Error, DBAPIError) as error:
-        raise database_error(error) from error
+        raise database_error(error, denied) from error
 
 
-def database_error(error: Exception) -> OutboxError:
+def database_error(error: Exception, denied: str = _GRANT) -> OutboxError:
     """Return our error for one of psycopg's, or of SQLAlchemy's with one of psycopg's inside."""
     cause = (
         error.orig if isinstance(error, (StatementError, DBAPIError)) and error.orig is not None else error
@@ -68,6 +73,7 @@ def database_error(error: Exception) -> OutboxError:
     if cause.sqlstate is None:
         return _without_state(cause)
     kind, remedy = _looked_up(cause.sqlstate)
+    remedy = denied if cause.sqlstate == _DENIED else remedy
     words = one_line(cause.diag.message_primary or cause)
     return kind(f"database: {words}" + (f"; {remedy}" if remedy else ""))
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ROLE: Final = "outbox-migrate"
 WAIT: Final = 120.0  # seconds
+OWNER: Final = "migrate with a role that owns the schema outbox, or may create it"
 POLL: Final = 0.25  # seconds, on average, between two looks at the lock
 
 
@@ -108,6 +109,6 @@ def begun(url: str, wait: float, say: Callable[[str], None]) -> Iterator[Turn]:
         Unreachable: the database does not answer, or does not let us in.
         WrongEnvironment: a pooler, a replica, a server that is too old.
     """
-    with database_errors(), sessions.opened(url, ROLE) as session:
+    with database_errors(denied=OWNER), sessions.opened(url, ROLE) as session:
         sessions.guard(session)
         yield Turn(session, wait, time.monotonic() + wait, say)
