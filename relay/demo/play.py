@@ -48,6 +48,7 @@ class Options:
     broker: str = "auto"
     source: Source = "auto"
     keep: bool = False
+    picture: Path | None = None
 
 
 def run(options: Options) -> int:
@@ -61,6 +62,8 @@ def run(options: Options) -> int:
         play = Play(options, folder, screen, stack)
         verdict = play.perform()
         screen.close(verdict, play.servers)
+        if options.picture is not None:
+            screen.console.save_svg(str(options.picture), title="outbox demo")
     if options.keep:
         screen.console.print(f"logs and journals: {folder}", highlight=False)
     return 0 if verdict.kept else 1

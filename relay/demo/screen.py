@@ -35,7 +35,7 @@ class Screen:
     """What a spectator sees."""
 
     def __init__(self) -> None:
-        self.console = Console()
+        self.console = Console(record=True)
         self._story: list[tuple[float, str]] = []
         self._began = time.monotonic()
         self._lined_at = 0.0
