@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 POLL: Final = 0.4
 """Seconds between a standby's tries, jittered: a killed leader is followed well within one second."""
+SHORTEST: Final = 0.05
 
 # One statement takes lock and term. In two, a holder frozen between them cannot be told from its dead
 # predecessor, and every standby waits for ever. The lock is not even tried when the last leader served
@@ -52,9 +53,9 @@ LEFT JOIN (pg_locks k JOIN pg_stat_activity a ON a.pid = k.pid)
  AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 
-# pid and backend_start together: a process id is used again.
+# pid and backend_start together: a process id is used again. It waits for the session's end, 0.5 s at most.
 DEPOSE: Final = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %(pid)s AND backend_start = %(start)s
+SELECT pg_terminate_backend(pid, 500) FROM pg_stat_activity WHERE pid = %(pid)s AND backend_start = %(start)s
 """
 
 
@@ -85,8 +86,10 @@ class Election:
 
     @property
     def wait(self) -> float:
-        """Seconds to the next try, jittered so that standbys do not march in step."""
-        return POLL * random.uniform(0.75, 1.25)  # noqa: S311 - jitter, not a secret
+        """Seconds to the next try, jittered that standbys do not march in step; no longer than patience lasts."""
+        jittered = POLL * random.uniform(0.75, 1.25)  # noqa: S311 - jitter, not a secret
+        patience = max(self._seen_at + self._settings.stale, self._abstain_until) - clock()
+        return max(SHORTEST, min(jittered, patience))
 
     def campaign(self) -> Term | None:
         """Try once.
@@ -103,8 +106,9 @@ class Election:
         if clock() < self._abstain_until:
             return None
         found = self._acquire(backend)
+        if found is None and self._watch(backend):
+            found = self._acquire(backend)
         if found is None:
-            self._watch(backend)
             return None
         self.backend, self._told = None, ()
         self._observe(events.LeadershipGained(found[0]))
@@ -163,31 +167,37 @@ class Election:
                 "(or to other routes): mend its settings, or move with --take-over"
             )
 
-    def _watch(self, backend: Backend) -> None:
-        """Tell who leads; end a holder whose heartbeat and session have not changed for ``stale`` seconds."""
+    def _watch(self, backend: Backend) -> bool:
+        """Tell who leads; end a holder whose heartbeat and session have not changed for ``stale`` seconds.
+
+        Returns:
+            Whether it was ended, so that the lock is free.
+        """
         now = clock()
-        if now - self._looked_at < self._settings.heartbeat:
-            return
+        if now - self._looked_at < POLL / 2:  # a doorbell wakes standbys too
+            return False
         self._looked_at = now
         found = backend.row(HOLDER)
         if found is None or found[2] is None:
+            self._seen_at = now
             self._refuse_other_broker(backend)
-            return
+            return False
         if found[:4] != self._seen:
             self._seen, self._seen_at = found[:4], now
         if found[2:4] != self._told:
             self._told = found[2:4]
             self._observe(events.StandingBy(describe(found)))
-        if now - self._seen_at > self._settings.stale:
-            self._depose(backend, found, now - self._seen_at)
+        silent = now - self._seen_at
+        return silent > self._settings.stale and self._depose(backend, found, silent)
 
-    def _depose(self, backend: Backend, found: tuple[Any, ...], silent: float) -> None:
+    def _depose(self, backend: Backend, found: tuple[Any, ...], silent: float) -> bool:
         self._seen_at = clock()
         if not found[6]:
             self._observe(events.ForeignHolder(describe(found), silent))
-            return
+            return False
         backend.row(DEPOSE, {"pid": found[2], "start": found[3]})
         self._observe(events.LeaderDeposed(describe(found), silent))
+        return True
 
 
 def describe(found: tuple[Any, ...]) -> str:
