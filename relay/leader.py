@@ -86,7 +86,7 @@ class Election:
 
     @property
     def wait(self) -> float:
-        """Seconds to the next try, jittered that standbys do not march in step; no longer than patience lasts."""
+        """Seconds to the next try: jittered, lest standbys march in step, and never past our patience."""
         jittered = POLL * random.uniform(0.75, 1.25)  # noqa: S311 - jitter, not a secret
         patience = max(self._seen_at + self._settings.stale, self._abstain_until) - clock()
         return max(SHORTEST, min(jittered, patience))
