@@ -1,23 +1,52 @@
 """Transactional outbox: what an application imports. ``relay`` is the service, and this knows nothing of it.
 
-    add  emit  add_all  add_unique  insert     write a job with your data      jobs.py, new.py, sessions.py
-    errors  states  models                     what everything else rests on
-    payload  names                             what may be stored and sent
+    jobs         add, emit, add_all, add_unique, insert: write jobs with your data
+                 (``new`` checks what you say of one, ``sessions`` the session you say it in)
+    known        get, cancel: by a job's id
+    handlers     Handlers: which function does which kind of job; Snooze, Cancel, Bury in ``outcomes``
+    transitions  transition: move a job once per version, with a consumer of your own
+    adoption     adopt: take a message once, whoever sent it
+    testing      what was added; run it without a broker
+    payload      what may be stored and sent; ``payload.plain`` teaches it your types
+    models       the tables; ``states`` the transitions, ``schema`` the revisions, ``grants`` the rights
 
-Importing it costs a few milliseconds and loads SQLAlchemy alone: no driver, no broker, no Alembic.
+Importing it takes a few milliseconds and loads SQLAlchemy alone: no driver, no broker, no Alembic. The names
+below ``add`` and its like are loaded when they are first used.
 """
 
 from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from outbox.errors import Misuse, OutboxError
 from outbox.jobs import Added, Skipped, add, add_all, add_unique, add_unique_async, emit, insert
 from outbox.new import New
 from outbox.states import State
 
+if TYPE_CHECKING:
+    from outbox.adoption import adopt, adopt_async
+    from outbox.handlers import Handlers
+    from outbox.job import Job
+    from outbox.known import cancel, cancel_async, get, get_async
+    from outbox.leased import AsyncLeasedJob, LeasedJob
+    from outbox.outcomes import Bury, Cancel, Snooze
+    from outbox.transitions import (
+        Ahead,
+        AlreadyApplied,
+        Applied,
+        Illegal,
+        Missing,
+        Result,
+        Superseded,
+        transition,
+        transition_async,
+    )
+
 __version__ = "0.1.0"
 
 __all__ = [  # noqa: RUF022 - in groups
-    # writing jobs
+    # write jobs
     "add",
     "emit",
     "add_all",
@@ -27,8 +56,66 @@ __all__ = [  # noqa: RUF022 - in groups
     "Added",
     "Skipped",
     "insert",
-    # what everything rests on
+    # by id
+    "get",
+    "get_async",
+    "cancel",
+    "cancel_async",
+    "Job",
     "State",
+    # handle jobs
+    "Handlers",
+    "LeasedJob",
+    "AsyncLeasedJob",
+    "Snooze",
+    "Cancel",
+    "Bury",
+    # with a consumer of one's own
+    "adopt",
+    "adopt_async",
+    "transition",
+    "transition_async",
+    "Result",
+    "Applied",
+    "AlreadyApplied",
+    "Superseded",
+    "Ahead",
+    "Illegal",
+    "Missing",
+    # what goes wrong
     "OutboxError",
     "Misuse",
 ]
+
+_LATER = {
+    "adoption": ("adopt", "adopt_async"),
+    "handlers": ("Handlers",),
+    "job": ("Job",),
+    "known": ("cancel", "cancel_async", "get", "get_async"),
+    "leased": ("AsyncLeasedJob", "LeasedJob"),
+    "outcomes": ("Bury", "Cancel", "Snooze"),
+    "transitions": (
+        "Ahead",
+        "AlreadyApplied",
+        "Applied",
+        "Illegal",
+        "Missing",
+        "Result",
+        "Superseded",
+        "transition",
+        "transition_async",
+    ),
+}
+_HOME = {name: module for module, names in _LATER.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a name when it is first used: an application that only adds jobs does not pay for the consumer."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'outbox' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"outbox.{_HOME[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
