@@ -133,7 +133,8 @@ def test_a_second_revision_of_theirs_brings_what_the_first_had_not(
         process = processes.start(ALEMBIC, "-c", ini, direction, target, env=release.env)
         assert process.wait(30) == 0, process.story()
         found = empty_database.value(
-            "SELECT count(*) FROM information_schema.columns WHERE (table_name, column_name) = ('job', 'shade')"
+            "SELECT count(*) FROM pg_attribute WHERE attname = 'shade' "
+            "AND attrelid = 'outbox.job'::regclass AND NOT attisdropped"
         )
         assert found == columns
 

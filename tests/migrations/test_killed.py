@@ -73,7 +73,8 @@ def test_killed_between_two_revisions(migrate: Migrate, database: Database) -> N
     assert_next_succeeds(migrate, database)
 
 
-def test_killed_while_building_an_index_beside_writers(migrate: Migrate, database: Database) -> None:
+def kill_while_building_an_index(migrate: Migrate, database: Database, *, half: bool) -> None:
+    """Kill a migration that waits for a writer; half: before the server can end the index by itself."""
     close_gate(database, "between")
     process = migrate()
     eventually(lambda: migrators(database, "%between%"))
@@ -82,7 +83,19 @@ def test_killed_while_building_an_index_beside_writers(migrate: Migrate, databas
         open_gate(database, "between")
         eventually(lambda: ruins(database) == 1 and migrators(database, "CREATE INDEX CONCURRENTLY%"))
         process.kill()
+        if half:
+            eventually(lambda: not migrators(database))
         writer.rollback()
+
+
+def test_killed_while_building_an_index_beside_writers(migrate: Migrate, database: Database) -> None:
+    kill_while_building_an_index(migrate, database, half=True)
+    assert ruins(database) == 1
+    assert_next_succeeds(migrate, database)
+
+
+def test_killed_while_the_server_ends_an_index(migrate: Migrate, database: Database) -> None:
+    kill_while_building_an_index(migrate, database, half=False)
     assert_next_succeeds(migrate, database)
 
 
