@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import parse_qsl, urlencode
 
 from outbox.errors import ConfigError
 from relay.transports import FAMILIES
@@ -68,9 +67,10 @@ def database(url: str) -> str:
         found = _SCHEME.match(url)
         given = f"is {found[1]}://…" if found else "has no scheme"
         raise ConfigError([f"the database URL must begin with postgresql://, and this one {given}"])
-    rest, mark, query = url[scheme.end() :].partition("?")
+    rest, _, query = url[scheme.end() :].partition("?")
     _refuse_unquoted(rest, "database")
-    return f"postgresql://{rest}{mark}{urlencode(_options(query))}".rstrip("?")
+    options = "&".join(filter(None, map(_option, query.split("&"))))
+    return f"postgresql://{rest}" + (f"?{options}" if options else "")
 
 
 def _refuse_unquoted(rest: str, what: str) -> None:
@@ -83,15 +83,15 @@ def _refuse_unquoted(rest: str, what: str) -> None:
         raise ConfigError([problem])
 
 
-def _options(query: str) -> list[tuple[str, str]]:
-    """Translate what asyncpg spells in its own way, and leave out what only other drivers know."""
-    kept = []
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        if name == "ssl":
-            kept.append(("sslmode", _SSL_WORDS.get(value.lower(), value)))
-        elif name not in _FOREIGN:
-            kept.append((name, value))
-    return kept
+def _option(given: str) -> str | None:
+    """Translate what asyncpg spells in its own way; leave out what only other drivers know.
+
+    The value stays quoted as it is: libpq, unlike Python, takes a plus for a plus.
+    """
+    name, _, value = given.partition("=")
+    if name == "ssl":
+        return f"sslmode={_SSL_WORDS.get(value.lower(), value)}"
+    return None if name in _FOREIGN else given
 
 
 def sqlalchemy(url: str) -> str:

@@ -1,0 +1,136 @@
+"""Addresses as people give them, as libraries want them, and as they may be shown."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import make_url
+
+from outbox.errors import ConfigError
+from relay import urls
+
+CANARY = "canary-7f3a"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "postgresql://u:p@h:5433/d",
+        "postgres://u:p@h:5433/d",
+        "postgresql+psycopg://u:p@h:5433/d",
+        "postgresql+psycopg2://u:p@h:5433/d",
+        "postgresql+asyncpg://u:p@h:5433/d",
+        "POSTGRESQL+PG8000://u:p@h:5433/d",
+        "postgresql+asyncpg://u:p@h:5433/d?prepared_statement_cache_size=0&pgbouncer=true&schema=public",
+    ],
+)
+def test_any_postgresql_address_is_read(given: str) -> None:
+    assert urls.database(given) == "postgresql://u:p@h:5433/d"
+    assert make_url(urls.sqlalchemy(given)).get_driver_name() == "psycopg"
+
+
+@pytest.mark.parametrize(
+    ("ssl", "mode"),
+    [
+        ("require", "require"),
+        ("true", "require"),
+        ("verify-full", "verify-full"),
+        ("disable", "disable"),
+        ("0", "disable"),
+    ],
+)
+def test_ssl_becomes_sslmode(ssl: str, mode: str) -> None:
+    assert urls.database(f"postgresql+asyncpg://h/d?ssl={ssl}") == f"postgresql://h/d?sslmode={mode}"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "postgresql://h1:5432,h2:5433/d?target_session_attrs=read-write",
+        "postgresql:///d?host=/var/run/postgresql",
+        "postgresql://u@%2Fvar%2Frun%2Fpostgresql/d",
+        "postgresql://u:p%40ss%3A%2F@[::1]:5432/d",
+        "postgresql://",
+        "postgresql://u:p@h/d?options=-c%20search_path%3Da",
+    ],
+)
+def test_what_libpq_can_read_stays_what_it_means(given: str) -> None:
+    assert conninfo_to_dict(urls.database(given)) == conninfo_to_dict(given)
+
+
+@pytest.mark.parametrize("given", ["mysql://h/d", "h:5432/d", "sqlite:///x.db", "", "dbname=x user=y"])
+def test_another_database_is_refused(given: str) -> None:
+    with pytest.raises(ConfigError, match="must begin with postgresql://"):
+        urls.database(given)
+
+
+@pytest.mark.parametrize(
+    "password", [f"{CANARY}@x", f"{CANARY}:x", f"{CANARY}/x", f"{CANARY}?x", f"a@{CANARY}/x"]
+)
+def test_an_unquoted_password_is_refused_and_not_repeated(password: str) -> None:
+    for read, scheme in ((urls.database, "postgresql"), (urls.broker, "amqp")):
+        with pytest.raises(ConfigError, match="%40") as caught:
+            read(f"{scheme}://u:{password}@h/d")
+        assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "amqp://guest:guest@localhost:5672//",
+        "amqps://u:p%2F@h/v",
+        "pyamqp://h",
+        "amqp://u:p@h1;amqp://u:p@h2",
+        "redis://:p@h:6379/0",
+        "rediss://h:6380/1?ssl_cert_reqs=required",
+        "sentinel://:p@h:26379;sentinel://:p@h2:26379",
+        "memory://",
+    ],
+)
+def test_brokers_that_may_be_named(given: str) -> None:
+    assert urls.broker(given) == given
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "os.path:join://h",
+        "tests.urls:T://h",
+        "sqs://k:s@",
+        "filesystem://",
+        "localhost:5672",
+        "amqp://h;x.y://h",
+    ],
+)
+def test_an_address_imports_nothing_and_names_no_other_transport(given: str) -> None:
+    before = set(sys.modules)
+    with pytest.raises(ConfigError, match="may have amqp"):
+        urls.broker(given)
+    assert set(sys.modules) == before
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (f"amqp://u:{CANARY}@h/v", "amqp://u:***@h/v"),
+        (f"redis://:{CANARY}@h/0", "redis://:***@h/0"),
+        (f"amqp://u:{CANARY}@h1;amqp://u:{CANARY}@h2", "amqp://u:***@h1;amqp://u:***@h2"),
+        (f"amqp://u:{CANARY}/@:{CANARY}@h/v", "amqp://u:***@h/v"),
+        (f"amqp://u:x;{CANARY}@h/v", "amqp://u:***@h/v"),
+        (f"redis://h/0?password={CANARY}&db=1", "redis://h/0?password=***&db=1"),
+        (f"rediss://h/0?ssl_keyfile_password={CANARY}", "rediss://h/0?ssl_keyfile_password=***"),
+        ("amqp://h/v", "amqp://h/v"),
+    ],
+)
+def test_what_is_shown_has_no_secret(given: str, shown: str) -> None:
+    assert urls.masked(given) == shown
+
+
+def test_an_address_inside_a_line_is_scrubbed() -> None:
+    line = f"cannot reach amqp://shop:{CANARY}@mq/v and postgresql://shop:{CANARY}@db/shop, giving up"
+    assert (
+        urls.scrubbed(line)
+        == "cannot reach amqp://shop:***@mq/v and postgresql://shop:***@db/shop, giving up"
+    )
