@@ -10,8 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
 
 from outbox.errors import Misuse
 from outbox.models import JobRow
@@ -20,7 +19,9 @@ from outbox.sessions import refuse_unsafe
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-S = TypeVar("S", bound=Session | AsyncSession)
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+S = TypeVar("S", bound="Session | AsyncSession")
 
 READ_COMMITTED: Final = "READ COMMITTED"
 """Under any other level a mark of the relay's after our snapshot would fail the completion (40001)."""
@@ -43,6 +44,7 @@ class Work(Generic[S]):
         self.connection = connection
         self._transaction = connection.begin()
         self._session = session
+        self._rolled_back = False
 
     @property
     def session(self) -> S:
@@ -51,7 +53,9 @@ class Work(Generic[S]):
 
     def watch(self) -> None:
         """Let nothing be written after a rollback: it would begin a transaction that commits on its own."""
-        event.listen(plain(self.session), "after_begin", self._refuse_second)
+        session = plain(self.session)
+        event.listen(session, "after_soft_rollback", self._note_rollback)
+        event.listen(session, "after_begin", self._refuse_second)
 
     def flush(self) -> None:
         """Send what the session holds.
@@ -81,11 +85,16 @@ class Work(Generic[S]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _note_rollback(self, _: Session, ended: SessionTransaction) -> None:
+        # The root's: a savepoint may fail. Seen here even if the session had not spoken to the database yet.
+        if ended.parent is None:
+            self._rolled_back = True
+
     def _refuse_second(self, *_: object) -> None:
         self._refuse_ended()
 
     def _refuse_ended(self) -> None:
-        if not self._transaction.is_active:
+        if self._rolled_back or not self._transaction.is_active:
             raise RolledBack
 
 
@@ -158,11 +167,13 @@ class Sessions(Generic[S]):
         return session
 
     def _bindable(self, connection: Connection) -> Connection | AsyncConnection:
-        if connection.dialect.is_async:
-            return AsyncConnection(AsyncEngine(connection.engine), connection)
-        return connection
+        if not connection.dialect.is_async:
+            return connection
+        from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine  # noqa: PLC0415 - needs greenlet
+
+        return AsyncConnection(AsyncEngine(connection.engine), connection)
 
 
 def plain(session: Session | AsyncSession) -> Session:
     """Return the session that does the work: the one inside, where it is awaited."""
-    return session.sync_session if isinstance(session, AsyncSession) else session
+    return session if isinstance(session, Session) else session.sync_session

@@ -8,10 +8,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from sqlalchemy import func
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session
-
 from outbox.delivery import Ack, Keep
 from outbox.job import Job
 from outbox.settling import Decision
@@ -19,6 +15,9 @@ from outbox.states import State
 from outbox.transitions import Applied
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
+
     from outbox.calling import Call
     from outbox.claims import Row, Unadopted
     from outbox.delivery import Delivery
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from outbox.joined import Work
     from outbox.transitions import Result
 
-S = TypeVar("S", bound=Session | AsyncSession)
+S = TypeVar("S", bound="Session | AsyncSession")
 
 
 class Transactional(Generic[S]):
@@ -69,9 +68,7 @@ class Transactional(Generic[S]):
         self._call(handler, job, work.session)
         work.flush()
         # Last: the row is locked from here to the commit, so nobody waits for a handler.
-        result = held.move(
-            work.connection, State.SUCCEEDED, charge, {"error": None, "started_at": func.now()}
-        )
+        result = held.succeed(work.connection, charge)
         if isinstance(result, Applied):
             work.commit()
         return result

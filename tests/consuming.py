@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING, Any, LiteralString
 from helpers import eventually
 from kombu import Connection
 from sqlalchemy import create_engine, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from outbox import message
 from outbox.consumer import Consumer
+from outbox.delivery import Delivery, delivery
 from outbox.subscription import EXCHANGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from databases import Database
 
     from outbox.events import Event
     from outbox.handlers import Handlers
+    from outbox.job import Job
 
 
 class Base(DeclarativeBase):
@@ -77,6 +79,8 @@ class Shop:
             "state": "pending",
             **columns,
         }
+        if "headers" in row:
+            row["headers"] = json.dumps(row["headers"])
         names = ", ".join(row)
         values = ", ".join(f":{name}" for name in row)
         with self.engine.begin() as connection:
@@ -101,18 +105,7 @@ class Shop:
         with Connection(self.broker_url) as broker:
             producer = broker.Producer()
             for row in rows:
-                properties, headers = message.outgoing(
-                    id=row.id,
-                    kind=row.kind,
-                    key=row.key,
-                    content_type=row.content_type,
-                    headers=row.headers,
-                    version=version,
-                    attempt=row.attempt + 1,
-                    term=1,
-                    possible_duplicate=False,
-                    created_at=row.created_at,
-                )
+                properties, headers = _outgoing(row, version)
                 producer.publish(
                     bytes(row.payload),
                     exchange=options.get("exchange", EXCHANGE),
@@ -120,6 +113,20 @@ class Shop:
                     headers=headers,
                     **properties,
                 )
+
+    def delivery(self, job_id: uuid.UUID, version: int | None = 1, *, redelivered: bool = False) -> Delivery:
+        """Return a job's message as a consumer gets it; without a version it is an event's."""
+        with self.engine.connect() as connection:
+            row = connection.execute(text("SELECT * FROM outbox.job WHERE id = :id"), {"id": job_id}).one()
+        properties, headers = _outgoing(row, version)
+        return delivery(
+            body=bytes(row.payload),
+            properties=properties,
+            headers=headers,
+            queue="receipts",
+            routing_key=row.kind,
+            redelivered=redelivered,
+        )
 
     def publish(self, body: bytes, *, routing_key: str, exchange: str = EXCHANGE, **properties: Any) -> None:
         """Send any message."""
@@ -174,6 +181,21 @@ class Shop:
         self.engine.dispose()
 
 
+def _outgoing(row: Any, version: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    return message.outgoing(
+        id=row.id,
+        kind=row.kind,
+        key=row.key,
+        content_type=row.content_type,
+        headers=row.headers,
+        version=version,
+        attempt=row.attempt + 1,
+        term=1,
+        possible_duplicate=False,
+        created_at=row.created_at,
+    )
+
+
 @dataclass
 class Row:
     """A job's row, as far as tests look at it."""
@@ -197,6 +219,25 @@ class Row:
     lease_token: uuid.UUID | None
     progress: float | None
     error: str | None
+
+
+def write(job: Job, session: Session) -> None:
+    """Handle a job: write its effect."""
+    session.add(Effect(job_id=job.id))
+
+
+def fail(_job: Job, _session: Session) -> None:
+    """Fail to handle a job."""
+    raise RuntimeError("no")
+
+
+def fault(state: str) -> Callable[[Job, Session], None]:
+    """Return a handler that meets an error of the database."""
+
+    def handle(_job: Job, session: Session) -> None:
+        session.execute(text(f"DO $$ BEGIN RAISE 'fault' USING ERRCODE = '{state}'; END $$"))
+
+    return handle
 
 
 @dataclass
