@@ -128,6 +128,8 @@ def rabbitmq() -> Container:
     image = os.environ.get("OUTBOX_TEST_RABBITMQ_IMAGE", "rabbitmq:4")
     made = _new(image).with_env("RABBITMQ_DEFAULT_USER", "outbox")
     made = made.with_env("RABBITMQ_DEFAULT_PASS", _PASSWORD)
+    # So that rabbitmqctl finds the node, whatever name the image would have given it.
+    made = made.with_env("RABBITMQ_NODENAME", "rabbit@localhost")
     url = f"amqp://outbox:{_PASSWORD}@{{where}}//"
     return _ready(Container(made, 5672, url, f"RabbitMQ, container {image}"), _rabbitmq_answers)
 
