@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], timeout: float = 10.0, every: float = 0.01) -> T:
+def eventually(look: Callable[[], T | None], timeout: float = 10.0, every: float = 0.01) -> T:
     """Look again and again until there is something.
 
     Args:

@@ -1,0 +1,46 @@
+"""Fixtures of the fault tests, and the figures they measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from faults.collector import Collector
+from faults.figures import Figures
+from faults.fleet import Fleet
+from faults.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from databases import Database
+    from processes import Processes
+
+_LINES = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin with no figures."""
+    config.stash[_LINES] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was measured, also where all is well."""
+    if config.stash[_LINES]:
+        terminalreporter.section("figures of the fault tests")
+        for line in config.stash[_LINES]:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Figures:
+    """Note what the test measures."""
+    return Figures(request.config.stash[_LINES], request.node.name)
+
+
+@pytest.fixture
+def pipeline(processes: Processes, database: Database, amqp_url: str, figures: Figures) -> Iterator[Pipeline]:
+    """A way for jobs on the shared servers; no relay is started yet."""
+    fleet = Fleet(processes, database.dsn, amqp_url)
+    with Collector(amqp_url) as collector:
+        yield Pipeline(database, fleet, collector, figures)

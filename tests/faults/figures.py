@@ -1,0 +1,42 @@
+"""Figures that a test measured: shown at the end of the run, and held to what is promised."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Figures:
+    """Collects lines for the end of the run.
+
+    Args:
+        lines: of all tests.
+        test: whose these are.
+    """
+
+    def __init__(self, lines: list[str], test: str) -> None:
+        self._lines, self._test = lines, test
+
+    def say(self, told: object) -> None:
+        """Add a line."""
+        self._lines.append(f"{self._test}: {told}")
+
+    def within(self, most: float, seconds: Sequence[float], what: str) -> None:
+        """Hold durations to what is promised, on a machine that may stall for a moment.
+
+        Args:
+            most: what is promised. One in ten (one of four) may be late, and none three times as late.
+            seconds: what was measured.
+            what: it was.
+
+        Raises:
+            AssertionError: the promise was broken.
+        """
+        ranked = sorted(seconds)
+        told = f"{what}: {', '.join(f'{value:.3f}' for value in ranked)} s (promised: {most:g} s)"
+        self.say(told)
+        late = [value for value in ranked if value > most]
+        assert len(late) <= max(len(ranked) // 10, min(1, len(ranked) // 4)), told
+        assert ranked[-1] <= 3 * most, told

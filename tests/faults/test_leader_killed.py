@@ -1,0 +1,90 @@
+"""The leader is killed under load, again and again: nothing is lost, and hardly anything comes twice."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from faults.checker import unmarked_by_term
+from faults.load import Load, Shape, backlog
+
+if TYPE_CHECKING:
+    from faults.checker import Report
+    from faults.pipeline import Pipeline
+
+WINDOW = 1000
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.long)])
+def test_a_killed_leader_loses_nothing(kills: int, pipeline: Pipeline) -> None:
+    pipeline.fleet.start(3)
+    with Load(pipeline.database, Shape(rate=500)) as load:
+        gaps = []
+        for _ in range(kills):
+            gaps.append(kill_leader(pipeline, messages=300))
+            pipeline.fleet.start()
+    check_duplicates(pipeline, pipeline.settle(load.account))
+    pipeline.figures.within(1.0, gaps, "next publish after a kill")
+
+
+@pytest.mark.parametrize(("kills", "jobs"), [(2, 6_000), pytest.param(5, 50_000, marks=pytest.mark.long)])
+def test_a_leader_killed_with_a_backlog_loses_nothing(kills: int, jobs: int, pipeline: Pipeline) -> None:
+    pipeline.fleet.start(kills + 1)
+    pipeline.fleet.wait_standbys(kills)
+    account = backlog(pipeline.database, jobs)
+    gaps = [kill_leader(pipeline, messages=jobs // (2 * kills)) for _ in range(kills)]
+    check_duplicates(pipeline, pipeline.settle(account))
+    pipeline.figures.within(1.0, gaps, "next publish after a kill")
+
+
+@pytest.mark.parametrize("stops", [4, pytest.param(20, marks=pytest.mark.long)])
+def test_a_leader_that_is_asked_to_stop_duplicates_nothing(stops: int, pipeline: Pipeline) -> None:
+    pipeline.fleet.start(3)
+    with Load(pipeline.database, Shape(rate=500)) as load:
+        gaps = [hand_over(pipeline) for _ in range(stops)]
+    report = pipeline.settle(load.account)
+    assert not report.duplicates, report
+    pipeline.figures.within(0.1, gaps, "the standby leads after the release")
+
+
+def kill_leader(pipeline: Pipeline, messages: int) -> float:
+    """Kill the leader after up to ``messages``; return the seconds to its successor's first one."""
+    leader = pipeline.fleet.wait_leader()
+    amid(pipeline, leader.term, messages)
+    pipeline.fleet.wait_standbys()
+    killed_at = time.monotonic()
+    leader.process.kill()
+    return pipeline.collector.first_of(leader.term + 1).at - killed_at
+
+
+def hand_over(pipeline: Pipeline) -> float:
+    """Ask the leader to stop; return the seconds from the release of its lock to the next term."""
+    leader = pipeline.fleet.wait_leader()
+    amid(pipeline, leader.term, messages=300)
+    pipeline.fleet.wait_standbys()
+    with pipeline.database.connect() as listener:
+        listener.execute("LISTEN outbox_leader")
+        leader.process.terminate()
+        pipeline.fleet.start()
+        assert list(listener.notifies(timeout=20, stop_after=1)), leader.process.story()
+        released_at = time.time()
+    assert leader.process.wait() == 0, leader.process.story()
+    return pipeline.fleet.wait_leader(after=leader.term).since - released_at
+
+
+def amid(pipeline: Pipeline, term: int, messages: int) -> None:
+    """Wait until the term has sent a random number of messages up to ``messages``."""
+    first = pipeline.collector.first_of(term)
+    before = pipeline.collector.deliveries.index(first)
+    pipeline.collector.wait_count(before + random.randint(1, messages))
+
+
+def check_duplicates(pipeline: Pipeline, report: Report) -> None:
+    """A job may come twice only if a leader sent it and did not live to mark it."""
+    unmarked = unmarked_by_term(pipeline.database, pipeline.collector.deliveries)
+    pipeline.figures.say(f"sent and unmarked at the kills: {[len(ids) for ids in unmarked.values()]}")
+    assert report.duplicates.total() <= sum(len(ids) for ids in unmarked.values()), report
+    assert set(report.duplicates) <= set().union(*unmarked.values()), report
+    assert all(len(ids) <= WINDOW for ids in unmarked.values()), report
