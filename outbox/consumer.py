@@ -15,9 +15,6 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session
-
 from outbox import events, logs, takers
 from outbox.crew import Loop, Threads
 from outbox.delivery import Ack, Keep
@@ -30,12 +27,15 @@ from outbox.subscription import Gone, Subscription
 from outbox.wake import Wake
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
+
     from outbox.crew import Crew
     from outbox.delivery import Delivery
     from outbox.events import Observer
     from outbox.handlers import Handlers
 
-S = TypeVar("S", bound=Session | AsyncSession)
+S = TypeVar("S", bound="Session | AsyncSession")
 
 CONCURRENCY: Final = 8
 GRACE: Final = 25.0

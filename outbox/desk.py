@@ -10,9 +10,6 @@ import random
 import re
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session
-
 from outbox import events
 from outbox.claims import Row, Unadopted, claim, look
 from outbox.delivery import Ack, Keep
@@ -24,6 +21,9 @@ from outbox.transitions import Ahead, Applied, Result, catch_up
 if TYPE_CHECKING:
     from typing import Any
 
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
+
     from outbox.claims import Held
     from outbox.delivery import Delivery
     from outbox.events import Observer
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from outbox.joined import Sessions, Work
     from outbox.settling import Decision
 
-S = TypeVar("S", bound=Session | AsyncSession)
+S = TypeVar("S", bound="Session | AsyncSession")
 
 BUSY: Final = 1.0
 """Seconds until a message is looked at again whose other copy is at work."""

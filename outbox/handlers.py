@@ -6,10 +6,10 @@ Knows no broker and runs nothing: ``runner`` runs handlers, ``consumer`` feeds i
 from __future__ import annotations
 
 import inspect
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 
 from outbox.backoff import Backoff
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from typing import TypedDict, Unpack
 
+    from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
     from sqlalchemy.orm import sessionmaker
 
     from outbox.job import Job
@@ -37,9 +38,9 @@ if TYPE_CHECKING:
         permanent: tuple[type[BaseException], ...]
 
 
-S = TypeVar("S", bound=Session | AsyncSession)
+S = TypeVar("S", bound="Session | AsyncSession")
 SyncS = TypeVar("SyncS", bound=Session)
-AsyncS = TypeVar("AsyncS", bound=AsyncSession)
+AsyncS = TypeVar("AsyncS", bound="AsyncSession")
 R = TypeVar("R")
 
 LEASE: Final = 60.0
@@ -117,7 +118,7 @@ class Handlers(Generic[S]):
     ) -> None:
         self.name = check_name(name, "name")
         self.session: Callable[..., S] = session
-        self.awaited = isinstance(session, async_sessionmaker)
+        self.awaited = _awaits(session)
         """Whether handlers are coroutine functions."""
         self.lifespans: list[Callable[[], Any]] = [lifespan] if lifespan else []
         self._around = (around,) if around else ()
@@ -271,6 +272,12 @@ class Handlers(Generic[S]):
             raise Misuse(f"{_name(handler.function)} is async: give Handlers an async_sessionmaker")
         if self.awaited and not awaited:
             raise Misuse(f"{_name(handler.function)} is not async, and Handlers has an async_sessionmaker")
+
+
+def _awaits(factory: object) -> bool:
+    """Whether it makes sessions that are awaited. Not imported here: without greenlet it cannot be."""
+    loaded = sys.modules.get("sqlalchemy.ext.asyncio")
+    return loaded is not None and isinstance(factory, loaded.async_sessionmaker)
 
 
 def _name(function: Any) -> str:

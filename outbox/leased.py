@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from sqlalchemy import update
-from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.util import greenlet_spawn
 
@@ -28,12 +27,13 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncSession
 
     from outbox.joined import Sessions, Work
 
-S = TypeVar("S", bound=Session | AsyncSession)
+S = TypeVar("S", bound="Session | AsyncSession")
 SyncS = TypeVar("SyncS", bound=Session)
-AsyncS = TypeVar("AsyncS", bound=AsyncSession)
+AsyncS = TypeVar("AsyncS", bound="AsyncSession")
 
 RENEWALS: Final = 3
 """How often a lease is renewed before it would end."""

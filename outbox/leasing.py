@@ -6,9 +6,6 @@ import time
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import uuid4
 
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session
-
 from outbox.delivery import Ack, Keep
 from outbox.leased import AsyncLeasedJob, Lease, LeasedJob
 from outbox.models import clock
@@ -19,6 +16,9 @@ from outbox.transitions import Applied, Superseded, due_in
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
+
     from outbox.calling import Call
     from outbox.claims import Row, Unadopted
     from outbox.delivery import Delivery
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from outbox.handlers import Handler
     from outbox.renewals import Renewals
 
-S = TypeVar("S", bound=Session | AsyncSession)
+S = TypeVar("S", bound="Session | AsyncSession")
 
 
 class Leasing(Generic[S]):

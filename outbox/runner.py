@@ -13,8 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from sqlalchemy import select, true
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session
 
 from outbox import events, logs
 from outbox.calling import caller
@@ -31,13 +29,16 @@ from outbox.transactional import Transactional
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
+
     from outbox.claims import Unadopted
     from outbox.delivery import Delivery
     from outbox.events import Observer
     from outbox.handlers import Handler, Handlers
     from outbox.settling import Decision
 
-S = TypeVar("S", bound=Session | AsyncSession)
+S = TypeVar("S", bound="Session | AsyncSession")
 
 _SHORT: Final = 1.0
 _LONG: Final = 5.0

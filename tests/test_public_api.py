@@ -93,6 +93,17 @@ print(json.dumps(sorted(set(sys.modules) - before)))
     assert "sqlalchemy.ext.asyncio" not in everything  # it cannot be imported without greenlet
 
 
+def test_everything_can_be_imported_without_greenlet() -> None:
+    # SQLAlchemy 2.1 does not install it: who awaits nothing does not have it.
+    code = """
+import sys, json
+sys.modules["greenlet"] = None
+import outbox, outbox.consumer, outbox.runner
+print(json.dumps([getattr(outbox, name).__name__ for name in outbox.__all__ if name != "Result"]))
+"""
+    assert python(code)
+
+
 def test_adding_loads_nothing_more() -> None:
     code = """
 import sys, json, outbox
