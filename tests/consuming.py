@@ -128,6 +128,20 @@ class Shop:
             redelivered=redelivered,
         )
 
+    def foreign(self, body: bytes = b"{}", *, redelivered: bool = False, **properties: Any) -> Delivery:
+        """Return anybody's message as a consumer gets it."""
+        headers = properties.pop("headers", {})
+        routing_key = properties.pop("routing_key", "")
+        native = {"message_id": "m-1", "type": "order.paid", "content_type": "application/json", **properties}
+        return delivery(
+            body=body,
+            properties={name: value for name, value in native.items() if value is not None},
+            headers=headers,
+            queue="receipts",
+            routing_key=routing_key,
+            redelivered=redelivered,
+        )
+
     def publish(self, body: bytes, *, routing_key: str, exchange: str = EXCHANGE, **properties: Any) -> None:
         """Send any message."""
         with Connection(self.broker_url) as broker:
@@ -136,6 +150,17 @@ class Shop:
     def value(self, query: LiteralString, *values: object) -> Any:
         """Return the first column of the first row."""
         return self.database.value(query, *values)
+
+    def seconds_until(self, column: LiteralString) -> float:
+        """Return how far in the future a moment of the only job is, by the database's clock."""
+        return float(self.value(f"SELECT extract(epoch FROM {column} - clock_timestamp()) FROM outbox.job"))
+
+    def stage(self) -> None:
+        """Make what is scheduled pending, as only the leading relay may."""
+        self.database.execute(
+            "UPDATE outbox.leader SET pid = pg_backend_pid();"
+            "UPDATE outbox.job SET state = 'pending', version = version + 1 WHERE state = 'scheduled'"
+        )
 
     def row(self, job_id: uuid.UUID) -> Row:
         """Return a job's row."""

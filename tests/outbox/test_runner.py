@@ -67,11 +67,7 @@ def test_an_unknown_kind_waits_for_the_next_release(shop: Shop, run: Any) -> Non
     assert run(write).run(shop.delivery(job_id)) == Ack()
     row = shop.row(job_id)
     assert (row.state, row.attempt) == ("scheduled", 0)
-    assert (
-        55
-        < shop.value("SELECT extract(epoch FROM available_at - clock_timestamp())::float FROM outbox.job")
-        < 61
-    )
+    assert 55 < shop.seconds_until("available_at") < 61
     assert shop.value("SELECT note FROM outbox.transition") == "no handler for order.refunded in receipts"
 
 

@@ -30,11 +30,7 @@ def test_a_failure_is_tried_again_after_the_back_off(shop: Shop, run: Any) -> No
     row = shop.row(job_id)
     assert (row.state, row.version, row.attempt) == ("scheduled", 2, 1)
     assert row.error == "RuntimeError: the printer is on fire"
-    assert (
-        590
-        < shop.value("SELECT extract(epoch FROM available_at - clock_timestamp())::float FROM outbox.job")
-        < 601
-    )
+    assert 590 < shop.seconds_until("available_at") < 601
     assert shop.effects() == 0
     assert shop.value("SELECT note FROM outbox.transition WHERE version = 2") == row.error
     assert shop.value("SELECT by FROM outbox.transition WHERE version = 2").startswith("receipts@")
