@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def adopt(
-    session: Session | scoped_session[Session],
+    session: Session | scoped_session[Any],
     message_id: str,
     queue: str,
     *,

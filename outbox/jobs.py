@@ -149,7 +149,7 @@ def add_all(session: Adds, news: Iterable[New]) -> list[UUID]:
 
 
 def add_unique(
-    session: Session | scoped_session[Session],
+    session: Session | scoped_session[Any],
     kind: str,
     payload: Any,
     *,

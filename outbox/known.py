@@ -5,7 +5,7 @@ The role needs the rights of a consumer as well as of an application (``grants.p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import select
 
@@ -39,7 +39,7 @@ _SHOWN = (
 )
 
 
-def get(session: Session | scoped_session[Session], job_id: UUID) -> Job | None:
+def get(session: Session | scoped_session[Any], job_id: UUID) -> Job | None:
     """Return a job as it is now, or None if there is none: never added, rolled back, or pruned.
 
     Args:
@@ -59,7 +59,7 @@ async def get_async(session: AsyncSession, job_id: UUID) -> Job | None:
     return await session.run_sync(get, job_id)
 
 
-def cancel(session: Session | scoped_session[Session], job_id: UUID, reason: str | None = None) -> Result:
+def cancel(session: Session | scoped_session[Any], job_id: UUID, reason: str | None = None) -> Result:
     """Cancel a job that has not begun, in the session's transaction.
 
     A message that is with the broker already has no effect any more: the consumer compares the version. A job
@@ -94,7 +94,7 @@ async def cancel_async(session: AsyncSession, job_id: UUID, reason: str | None =
     return await session.run_sync(cancel, job_id, reason)
 
 
-def _cancel(session: Session | scoped_session[Session], job_id: UUID, reason: str | None) -> Result:
+def _cancel(session: Session | scoped_session[Any], job_id: UUID, reason: str | None) -> Result:
     look = select(JobRow.version, JobRow.state, JobRow.tracked).where(JobRow.id == job_id)
     found = session.execute(look).one_or_none()
     if found is None:

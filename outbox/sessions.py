@@ -68,7 +68,7 @@ def refuse_unsafe(connection: Connection) -> None:
         )
 
 
-def checked(session: Session | scoped_session[Session]) -> Connection:
+def checked(session: Session | scoped_session[Any]) -> Connection:
     """Return the connection on which this session writes jobs; begins its transaction if need be.
 
     Raises:

@@ -76,7 +76,7 @@ _OPEN: Final = frozenset({State.SUCCEEDED, State.SCHEDULED, State.DEAD, State.CA
 
 
 def transition(
-    session: Session | scoped_session[Session],
+    session: Session | scoped_session[Any],
     job_id: UUID,
     version: int,
     to: State | str,

@@ -30,6 +30,8 @@ def adding(
     assert_type(outbox.add(awaited, "order.paid", None, delay=timedelta(minutes=5)), UUID)
     assert_type(outbox.add(awaited_scoped, "order.paid", "text", at=datetime.now(UTC)), UUID)
     assert_type(outbox.add(flask.session, "order.paid", {}, headers={"tenant": "a"}), UUID)
+    assert_type(outbox.get(flask.session, UUID(int=7)), outbox.Job | None)
+    outbox.add_unique(flask.session, "order.paid", {}, unique="order:7")
     assert_type(outbox.emit(awaited, "order.paid", {}, key="order:7"), UUID)
     news: list[outbox.New] = [{"kind": "k", "payload": n, "key": "k"} for n in range(3)]
     assert_type(outbox.add_all(session, news), list[UUID])
