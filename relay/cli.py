@@ -95,10 +95,15 @@ def relay(**flags: Any) -> None:
 def consume(target: str, *, app_dir: Path, **flags: Any) -> None:
     """Run the handlers of a queue, such as shop.jobs:handlers. Run as many as you like.
 
+    The database is that of the handlers' session; --database-url is passed on to the module as
+    OUTBOX_DATABASE_URL.
+
     The first SIGTERM or Ctrl-C lets handlers finish within --grace, the second ends them at once.
     """
     settings = options.load(flags, "broker_url")
     options.start_logging(settings)
+    if settings.database_url:
+        os.environ["OUTBOX_DATABASE_URL"] = settings.database_url
     from relay import loading, transports  # noqa: PLC0415 - SQLAlchemy and kombu, which --help does not need
 
     transports.admit(settings.broker_url, allow_lossy=settings.allow_lossy)
@@ -187,7 +192,7 @@ def _report(error: Exception) -> int:
 
 
 def _translated(error: Exception) -> OutboxError:
-    if isinstance(error, ImportError) and "no pq wrapper" in str(error):
+    if isinstance(error, ImportError) and ("pq wrapper" in str(error) or "psycopg" in str(error)):
         return WrongEnvironment(
             'psycopg finds no libpq: pip install "outbox-relay[binary]", or install PostgreSQL\'s client'
         )

@@ -10,7 +10,9 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from outbox.errors import ConfigError, WrongEnvironment
+import outbox
+import relay
+from outbox.errors import ConfigError, OutboxError, WrongEnvironment
 from outbox.handlers import Handlers
 
 if TYPE_CHECKING:
@@ -27,11 +29,13 @@ def handlers(target: str, folder: Path) -> Handlers[Any]:
 
     Raises:
         ConfigError: ``target`` is not of that form, or names no ``Handlers``.
-        WrongEnvironment: there is no such module, or one that it imports is missing.
+        WrongEnvironment: there is no such module, one that it imports is missing, it fails, or the folder has
+            a package that is called like one of ours.
     """
     module_name, _, name = target.partition(":")
     if not module_name or not name.isidentifier():
         raise ConfigError([f"{target!r} must be MODULE:NAME, such as shop.jobs:handlers"])
+    _refuse_namesakes(folder)
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     found = getattr(_imported(module_name, folder), name, None)
@@ -41,13 +45,30 @@ def handlers(target: str, folder: Path) -> Handlers[Any]:
     raise ConfigError([f"{name} in {module_name} {given}: it must be an outbox.Handlers"])
 
 
+def _refuse_namesakes(folder: Path) -> None:
+    """Refuse an application with a package that it would not get by its name, because ours has it first."""
+    for ours in (outbox, relay):
+        name = ours.__name__
+        for theirs in (folder / name / "__init__.py", folder / f"{name}.py"):
+            if theirs.exists() and not theirs.samefile(str(ours.__file__)):
+                raise WrongEnvironment(
+                    f"{theirs.resolve()} is called like the {name} of outbox-relay, which hides it: "
+                    "rename it, or name another folder with --app-dir"
+                )
+
+
 def _imported(module_name: str, folder: Path) -> ModuleType:
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name is None or not module_name.startswith(error.name):
-            raise WrongEnvironment(f"{module_name} imports {error.name}, which is not installed") from None
-        raise WrongEnvironment(
-            f"there is no module {module_name} in {folder.resolve()} or on the path: "
-            "say where it is with --app-dir"
-        ) from None
+        if f"{module_name}.".startswith(f"{error.name}."):
+            raise WrongEnvironment(
+                f"there is no module {module_name} in {folder.resolve()} or on the path: "
+                "say where it is with --app-dir"
+            ) from None
+        raise WrongEnvironment(f"{module_name} imports {error.name}, which is not installed") from error
+    except OutboxError:
+        raise
+    except Exception as error:
+        words = f"{type(error).__name__}: {error}; OUTBOX_DEBUG=1 shows where"
+        raise WrongEnvironment(f"{module_name} cannot be imported: {words}") from error

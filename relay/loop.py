@@ -122,6 +122,8 @@ class Relay:
         try:
             self._serve(term)
         except (LeadershipLost, Unreachable, Postponed) as lost:
+            if self._settings.drain and isinstance(lost, Unreachable):
+                raise
             reason = str(lost)
         finally:
             self.leading = False
