@@ -14,7 +14,7 @@ from kombu import Connection
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from outbox import message
+from outbox import events, message
 from outbox.consumer import Consumer
 from outbox.delivery import Delivery, delivery
 from outbox.subscription import EXCHANGE
@@ -201,8 +201,19 @@ class Shop:
         finally:
             running.stop()
 
+    def refused(self, handlers: Handlers[Any], **options: Any) -> BaseException | None:
+        """Run a consumer that is to end by itself; return what it raised."""
+        with self.consuming(handlers, **options) as running:
+            return running.ended()
+
+    def ready(self, queue: str = "receipts") -> int:
+        """Count the messages that wait in a queue, without those in a consumer's hands."""
+        with Connection(self.broker_url) as broker:
+            return int(broker.default_channel.queue_declare(queue, passive=True).message_count)
+
     def close(self) -> None:
-        """Let go of the database."""
+        """Let go of the database, once no handler that outlived its consumer is at it any more."""
+        eventually(lambda: not [each for each in threading.enumerate() if each.name.startswith("outbox-")])
         self.engine.dispose()
 
 
@@ -275,6 +286,11 @@ class Running:
 
     def __post_init__(self) -> None:
         self.thread = threading.Thread(target=self._run, name="consumer", daemon=True)
+
+    def started(self, shop: Shop) -> None:
+        """Wait until it takes messages."""
+        eventually(lambda: shop.heard(events.ConsumerStarted) or self.error, 20)
+        assert self.error is None
 
     def stop(self, timeout: float = 20.0) -> None:
         """Stop it and wait for its end."""
