@@ -7,6 +7,7 @@ import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import kombu
 import pytest
 from failing import UNREACHABLE, USAGE, WRONG, fails
 from roles import role
@@ -18,8 +19,16 @@ if TYPE_CHECKING:
     from bouncer import PgBouncer
     from databases import Database
     from processes import Processes
+    from servers import Broker
 
     from relay import sandbox
+
+
+NARROW = """
+ok = rabbit_auth_backend_internal:add_user(<<"narrow">>, <<"canary">>, <<"tests">>),
+ok = rabbit_auth_backend_internal:set_permissions(<<"narrow">>, <<"{host}">>, <<"">>, <<"">>, <<".*">>,
+  <<"tests">>).
+"""
 
 
 def closed_port() -> int:
@@ -43,13 +52,11 @@ def test_operators_may_use_a_pooler(processes: Processes, pgbouncer: PgBouncer) 
     assert process.wait() == 0, process.story()
 
 
-@pytest.mark.parametrize("command", [("migrate",), ("relay", "--broker-url", "amqp://h")])
-def test_a_replica(
-    processes: Processes, own_postgres: sandbox.Postgres, replica_url: str, command: tuple[str, ...]
-) -> None:
-    line = fails(processes.outbox(*command, env={"OUTBOX_DATABASE_URL": replica_url}), WRONG)
-    assert "replica" in line
-    assert "primary" in line
+def test_a_replica(processes: Processes, own_postgres: sandbox.Postgres, replica_url: str) -> None:
+    for command in (("migrate",), ("relay", "--broker-url", "amqp://h")):
+        line = fails(processes.outbox(*command, env={"OUTBOX_DATABASE_URL": replica_url}), WRONG)
+        assert "replica" in line
+        assert "primary" in line
 
 
 @pytest.mark.parametrize(
@@ -154,13 +161,31 @@ def test_a_broker_that_refuses_the_login(
 def test_a_queue_that_was_declared_otherwise(
     processes: Processes, database: Database, amqp_url: str, shop: Path
 ) -> None:
-    import kombu  # noqa: PLC0415
-
     with kombu.Connection(amqp_url) as connection:
         connection.default_channel.queue_declare("receipts", durable=True, auto_delete=False)
     env = {"OUTBOX_DATABASE_URL": database.url, "OUTBOX_BROKER_URL": amqp_url}
     line = fails(processes.outbox("consume", "shop:handlers", env=env, cwd=shop), WRONG)
     assert "receipts" in line
+
+
+def test_a_user_without_the_right_to_declare(
+    processes: Processes, database: Database, rabbitmq: Broker, amqp_url: str, shop: Path
+) -> None:
+    host = make_url(amqp_url).database
+    rabbitmq.ctl("eval", NARROW.format(host=host))
+    url = make_url(amqp_url).set(username="narrow", password="canary")
+    broker = url.render_as_string(hide_password=False)
+    env = {"OUTBOX_DATABASE_URL": database.url, "OUTBOX_BROKER_URL": broker}
+    line = fails(processes.outbox("consume", "shop:handlers", env=env, cwd=shop), WRONG, "canary")
+    assert "--no-declare" in line
+
+
+def test_a_queue_that_nobody_declared(
+    processes: Processes, database: Database, amqp_url: str, shop: Path
+) -> None:
+    env = {"OUTBOX_DATABASE_URL": database.url, "OUTBOX_BROKER_URL": amqp_url}
+    process = processes.outbox("consume", "shop:handlers", "--no-declare", env=env, cwd=shop)
+    assert "receipts" in fails(process, WRONG)
 
 
 def test_a_kind_that_another_queue_takes(
