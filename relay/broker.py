@@ -51,8 +51,8 @@ class Broker:
         self.reason = "not connected yet"
         self._wait, self._try_at = FIRST_WAIT, 0.0
         self._blocked: str | None = None
-        self._blocked_at = self._blocked_for = 0.0
         self.lost_at = clock()
+        self.losses = 0
 
     @property
     def able(self) -> bool:
@@ -94,23 +94,39 @@ class Broker:
             self._lost(gone)
             return
         self._notice_block()
-        if self._blocked is None and self.window.overdue(self._blocked_for):
+        if self._blocked is None and self.window.overdue:
+            reason = f"no confirm for {self.window.timeout:.0f} s"
             self.window.strain()
             self.publisher.drop()
-            reason = f"no confirm for {self.window.timeout / 2:.0f} s"
             self._lost(BrokerGone(reason, unknown=self.window.drop()))
 
-    def send(self, rows: Sequence[Row], term: Term, duplicate: Callable[[Row], bool]) -> None:
-        """Send jobs; a loss on the way leaves them pending. Raises ``LeadershipLost``."""
+    def send(self, rows: Sequence[Row], term: Term, duplicate: Callable[[Row], bool]) -> bool:
+        """Send jobs; a loss or a pause on the way leaves some pending. Raises ``LeadershipLost``.
+
+        Returns:
+            Whether all were sent.
+        """
         if self.publisher is None:
-            return
+            return False
         try:
-            self.publisher.send(rows, term, duplicate)
+            return self.publisher.send(rows, term, duplicate)
         except BrokerGone as gone:
             self._lost(gone)
+            return False
+
+    def probe(self, row: Row, term: Term, *, duplicate: bool) -> bool:
+        """Send one job so that its refusal touches no other. Returns and raises as ``send``."""
+        if self.publisher is None or self.publisher.blocked is not None:
+            return False
+        try:
+            self.publisher.probe(row, term, duplicate=duplicate)
+        except BrokerGone as gone:
+            self._lost(gone)
+            return False
+        return True
 
     def depth(self, queue: str) -> int | None:
-        """Return how many messages wait in ``queue`` (0: empty or gone), or None without a connection."""
+        """Return how many messages wait in ``queue`` (0: empty or gone), or None if that cannot be told."""
         if self.publisher is None:
             return None
         try:
@@ -124,6 +140,7 @@ class Broker:
         if self.publisher is not None:
             self.publisher.drop()
             self.publisher, self.lost_at = None, clock()
+            self.losses += 1
         self.window.drop()
 
     def _connect(self, between: Callable[[], None]) -> None:
@@ -135,12 +152,13 @@ class Broker:
             self._lost(gone)
             return
         self.publisher, self._wait = publisher, FIRST_WAIT
-        self._blocked, self._blocked_for = None, 0.0
+        self._blocked = None
         self._observe(events.BrokerConnected(urls.masked(url)))
 
     def _lost(self, gone: BrokerGone) -> None:
         if self.publisher is not None:
             self.lost_at = clock()
+            self.losses += 1
         self.publisher, self.reason = None, str(gone)
         wait = self._wait * random.uniform(0.75, 1.25)  # noqa: S311 - jitter, not a secret
         self._wait = min(LONGEST_WAIT, self._wait * 2)
@@ -150,9 +168,8 @@ class Broker:
     def _notice_block(self) -> None:
         blocked = self.publisher.blocked if self.publisher is not None else None
         if blocked is not None and self._blocked is None:
-            self._blocked_at = clock()
             self._observe(events.BrokerBlocked(blocked))
         elif blocked is None and self._blocked is not None:
-            self._blocked_for = clock() - self._blocked_at
+            self.window.excuse()
             self._observe(events.BrokerUnblocked())
         self._blocked = blocked

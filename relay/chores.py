@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 BATCH: Final = 500
 SLICE: Final = 0.05
 """Seconds of chores in a row; a window must not wait for a long prune."""
+ALIGN_EVERY: Final = 10.0
 
 STAGE: Final = f"""
 WITH {FENCED}, d AS MATERIALIZED (
@@ -118,6 +119,7 @@ class Chores:
             (min(5.0, settings.redeliver_after / 4), self._redeliver),
             (30.0, self._prune_jobs),
             (30.0, self._prune_events),
+            (ALIGN_EVERY, self._align),
         ]
         self._due = [0.0] * len(self._chores)
 
@@ -178,8 +180,10 @@ class Chores:
 
     def _unpark(self) -> bool:
         """Bring the jobs of destinations that take messages again back, in line."""
-        more = False
+        more, began = False, clock()
         for destination in self._destinations.to_recover():
+            if clock() - began > SLICE:
+                return True
             count = len(self._ledger.unpark(destination, BATCH))
             if count:
                 self._observe(events.JobsUnparked(count))
@@ -187,6 +191,11 @@ class Chores:
                 self._destinations.recovered(destination)
             more = more or count == BATCH
         return more
+
+    def _align(self) -> bool:
+        """See which destinations have parked jobs: one may have been locked when the others came back."""
+        self._destinations.align(self._ledger.parked())
+        return False
 
     def _rows(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
         return self._term.backend.rows(statement, {"token": self._term.token, "rows": BATCH} | values)

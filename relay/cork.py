@@ -100,8 +100,26 @@ def connect(
     client = Connection(
         url, heartbeat=HEARTBEAT, connect_timeout=CONNECT_TIMEOUT, ssl=tls, transport_options=options
     )
-    connection = client.transport.establish_connection()
+    connection = _established(client.transport)
     # The broker knows by now that we understand connection.blocked; py-amqp itself takes the same line as the
     # order to read the socket before every single publish.
     connection.client_properties = {**connection.client_properties, "capabilities": {}}
     return connection, corks[-1]
+
+
+def _established(transport: Any) -> Any:
+    """Return a connection, or leave nothing open: after most errors py-amqp keeps its socket."""
+    made: list[Any] = []
+    make = transport.Connection
+
+    def remembered(**options: Any) -> Any:
+        made.append(make(**options))
+        return made[-1]
+
+    transport.Connection = remembered
+    try:
+        return transport.establish_connection()
+    except BaseException:
+        for connection in made:
+            connection.collect()
+        raise

@@ -2,8 +2,8 @@
 
 A destination is what goes down together: a kind with its own exchange and routing key, if it has any. *Down*:
 the broker could route its messages nowhere; one job at a time probes it, with a back-off. *Resting*: the
-broker said no (nack); one job tries again after the rest. Everything else flows meanwhile. Memory of one
-term, no I/O.
+broker said no (nack); after the rest a few try again, twice as many each time it goes well. Everything else
+flows meanwhile. Memory of one term, no I/O.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ FIRST_PROBE: Final = 1.0
 FIRST_REST: Final = 0.1
 LONGEST: Final = 60.0
 RING_GAP: Final = 1.0
+RESTED: Final = 256
+"""Tries at once that go well end a rest."""
 
 
 class Admission(Enum):
@@ -46,11 +48,14 @@ class Down:
 
 @dataclass(slots=True)
 class Rest:
-    """Until when a destination is left alone, and whether one job is trying it."""
+    """Until when a destination is left alone, and how many jobs try it then."""
 
     wait: float
     until: float
-    trying: bool = False
+    allowed: int = 1
+    trying: int = 0
+    failed: bool = False
+    passed: bool = False
 
 
 class Destinations:
@@ -66,6 +71,16 @@ class Destinations:
         """Every destination with parked jobs, by name."""
         return self._down
 
+    def align(self, parked: Iterable[tuple[str, str]]) -> None:
+        """Compare with the table: a parked job that was locked when the others came back is not forgotten."""
+        found = dict(parked)
+        for destination, reason in found.items():
+            if destination not in self._down:
+                self._down[destination] = Down(reason)
+        for destination, down in list(self._down.items()):
+            if destination not in found and not (down.probing or down.recovering):
+                del self._down[destination]
+
     def admit(self, row: Row) -> Admission:
         """Decide whether a job that was read is sent, parked or left pending."""
         down = self._down.get(row.destination)
@@ -74,13 +89,14 @@ class Destinations:
         rest = self._resting.get(row.destination)
         if rest is None:
             return Admission.SEND
-        if rest.trying or clock() < rest.until:
+        if rest.trying >= rest.allowed or clock() < rest.until:
             return Admission.LEAVE
-        rest.trying = True
+        rest.trying += 1
         return Admission.SEND
 
     def unroutable(self, destination: str, reason: str) -> Down | None:
         """Note that a message was returned. Returns the entry if this is news, or the probe's answer."""
+        self._resting.pop(destination, None)
         down = self._down.get(destination)
         if down is None:
             down = self._down[destination] = Down(reason)
@@ -94,54 +110,74 @@ class Destinations:
 
     def nacked(self, destination: str) -> None:
         """Note that the broker said no: leave the destination alone, longer each time."""
+        down = self._down.get(destination)
+        if down is not None and down.probing:
+            self._put_off(down)
+            return
         rest = self._resting.get(destination)
         if rest is None:
             self._resting[destination] = Rest(FIRST_REST, clock() + FIRST_REST)
         elif rest.trying:
-            rest.wait = min(LONGEST, rest.wait * 2)
-            rest.until, rest.trying = clock() + rest.wait, False
+            rest.failed = True
+            self._answered(destination, rest)
 
     def confirmed(self, destination: str) -> bool:
         """Note that a message got through; return whether that brings a destination back."""
         rest = self._resting.get(destination)
         if rest is not None and rest.trying:
-            del self._resting[destination]
+            rest.passed = True
+            self._answered(destination, rest)
         down = self._down.get(destination)
         if down is None or not down.probing:
             return False
         down.probing, down.recovering = False, True
         return True
 
+    def refused(self, destination: str) -> None:
+        """Note that a message was refused for what it is: no news of the destination, but the try is over."""
+        down = self._down.get(destination)
+        if down is not None and down.probing:
+            down.probing, down.probe_at = False, clock()
+        rest = self._resting.get(destination)
+        if rest is not None and rest.trying:
+            self._answered(destination, rest)
+
     def recovered(self, destination: str) -> None:
         """Forget a destination whose last parked job is pending again."""
         self._down.pop(destination, None)
 
     def lost(self) -> None:
-        """Note that the broker's connection ended: probes and tries that were under way have no answer."""
+        """Note that probes and tries under way get no answer: the connection ended, or was not used."""
         for down in self._down.values():
-            down.probing = False
+            if down.probing:
+                down.probing, down.probe_at = False, clock() + FIRST_PROBE
         for rest in self._resting.values():
-            rest.trying = False
+            rest.trying, rest.failed, rest.passed = 0, False, False
 
     def rung(self) -> None:
         """Note that somebody bound a queue: probe at once, at most once a second."""
-        if clock() - self._rung_at < RING_GAP:
-            return
+        at = max(clock(), self._rung_at + RING_GAP)
         self._rung_at = clock()
         for down in self._down.values():
-            down.probe_at = min(down.probe_at, clock())
+            down.probe_at = min(down.probe_at, at)
 
     def to_probe(self) -> list[str]:
-        """Return the destinations whose probe is due, and note that it is under way."""
+        """Return the destinations whose probe is due, the longest due first."""
         now = clock()
         due = [
-            d
-            for d, down in self._down.items()
+            (down.probe_at, destination)
+            for destination, down in self._down.items()
             if not (down.probing or down.recovering) and down.probe_at <= now
         ]
-        for destination in due:
-            self._down[destination].probing = True
-        return due
+        return [destination for _, destination in sorted(due)]
+
+    def probing(self, destination: str, *, sent: bool) -> None:
+        """Note that a probe is under way; or that there was none to be had just now."""
+        down = self._down[destination]
+        if sent:
+            down.probing = True
+        else:
+            self._put_off(down)
 
     def to_recover(self) -> list[str]:
         """Return the destinations whose parked jobs may come back."""
@@ -149,7 +185,27 @@ class Destinations:
 
     @property
     def next_look(self) -> float:
-        """Seconds until a probe or a rest is over; infinite if there is none."""
-        times = [down.probe_at for down in self._down.values() if not down.probing]
-        times += [rest.until for rest in self._resting.values() if not rest.trying]
-        return max(0.0, min(times) - clock()) if times else float("inf")
+        """Seconds until a probe is due or a rest is over; infinite if there is neither."""
+        now = clock()
+        times = [down.probe_at for down in self._down.values() if not (down.probing or down.recovering)]
+        # A rest that is over needs no look of its own: its jobs, if any are left, are read with the others.
+        times += [rest.until for rest in self._resting.values() if rest.until > now]
+        return max(0.0, min(times) - now) if times else float("inf")
+
+    def _put_off(self, down: Down) -> None:
+        down.wait = min(LONGEST, down.wait * 2)
+        down.probing, down.probe_at = False, clock() + down.wait
+
+    def _answered(self, destination: str, rest: Rest) -> None:
+        """Count one answer; after the last one of a round decide how the next one goes."""
+        rest.trying -= 1
+        if rest.trying:
+            return
+        if not rest.failed:
+            rest.allowed *= 2
+            if rest.allowed > RESTED:
+                del self._resting[destination]
+        else:
+            rest.wait = FIRST_REST if rest.passed else min(LONGEST, rest.wait * 2)
+            rest.allowed, rest.until = 1, clock() + rest.wait
+        rest.failed = rest.passed = False

@@ -15,9 +15,10 @@ from relay.row import COLUMNS, Row
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from relay.term import Term
+    from relay.window import Ident
 
 DESTINATION: Final = "(coalesce(exchange, '*') || chr(31) || coalesce(routing_key, '*') || chr(31) || kind)"
 """The expression of the index ``job_parked``; ``Row.destination`` spells the same."""
@@ -95,6 +96,13 @@ SELECT j.id, j.version FROM unnest(%(ids)s::uuid[], %(versions)s::int[]) w(id, v
 JOIN outbox.job j ON j.id = w.id AND j.version = w.version WHERE j.state = 'pending'
 """
 
+AMONG: Final = f"""
+SELECT {", ".join("j." + name.strip() for name in COLUMNS.split(","))}
+FROM unnest(%(ids)s::uuid[], %(versions)s::int[]) w(id, version)
+JOIN outbox.job j ON j.id = w.id AND j.version = w.version
+WHERE j.state = 'pending' AND j.id <> ALL(%(mine)s) ORDER BY j.pos LIMIT %(rows)s
+"""
+
 SET_ASIDE: Final = f"""
 WITH {FENCED}, m AS MATERIALIZED (
     SELECT j.id FROM unnest(%(ids)s::uuid[], %(versions)s::int[]) w(id, version)
@@ -109,6 +117,23 @@ WITH {FENCED}, d AS MATERIALIZED (
     SELECT id FROM outbox.job
      WHERE state = 'parked' AND {DESTINATION} = %(destination)s AND EXISTS (SELECT FROM f)
     ORDER BY line LIMIT %(rows)s FOR NO KEY UPDATE SKIP LOCKED)
+UPDATE outbox.job j SET state = 'pending', version = j.version + 1,
+    first_pos = coalesce(j.first_pos, j.pos), pos = DEFAULT, error = NULL
+FROM d WHERE j.id = d.id
+RETURNING {", ".join("j." + name.strip() for name in COLUMNS.split(","))}
+"""
+
+# One parked job that nothing holds, of the first hundred: a probe must not pass an earlier job of its key.
+STAGE_PROBE: Final = f"""
+WITH {FENCED}, c AS MATERIALIZED (
+    SELECT id, key, line FROM outbox.job
+     WHERE state = 'parked' AND {DESTINATION} = %(destination)s ORDER BY line LIMIT 100),
+d AS MATERIALIZED (
+    SELECT j.id FROM c JOIN outbox.job j ON j.id = c.id
+     WHERE j.state = 'parked' AND EXISTS (SELECT FROM f) AND (c.key IS NULL OR (c.key <> ALL(%(busy)s)
+       AND NOT EXISTS (SELECT FROM outbox.job b WHERE b.key = c.key AND b.line < c.line
+                       AND (b.state = 'parked' OR (b.state = 'scheduled' AND b.attempt > 0)))))
+     ORDER BY c.line LIMIT 1 FOR NO KEY UPDATE OF j SKIP LOCKED)
 UPDATE outbox.job j SET state = 'pending', version = j.version + 1,
     first_pos = coalesce(j.first_pos, j.pos), pos = DEFAULT, error = NULL
 FROM d WHERE j.id = d.id
@@ -199,10 +224,19 @@ class Ledger:
             The ids that are marked, and the ids that were locked and wait for another try. The others have
             moved on: their message overtook its mark.
         """
-        marked = {r[0] for r in self._rows(MARK, idents(rows) | self._fence())}
-        left = [row for row in rows if row.id not in marked]
-        locked = {r[0] for r in self._rows(STILL_PENDING, idents(left))} if left else set()
-        return marked, locked
+        marked = {r[0] for r in self._rows(MARK, idents(row.ident for row in rows) | self._fence())}
+        left = [row.ident for row in rows if row.id not in marked]
+        return marked, {job_id for job_id, _ in self.still_pending(left)}
+
+    def still_pending(self, jobs: Iterable[Ident]) -> set[Ident]:
+        """Return those that are pending in the very version that is named."""
+        named = idents(jobs)
+        return {(r[0], r[1]) for r in self._rows(STILL_PENDING, named)} if named["ids"] else set()
+
+    def among(self, jobs: Iterable[Ident], *, mine: Sequence[uuid.UUID], rows: int) -> list[Row]:
+        """Read the first ``rows`` of the named jobs that are pending, and not ``mine``."""
+        values = idents(jobs) | {"mine": list(mine), "rows": rows}
+        return [Row(*r) for r in self._rows(AMONG, values)]
 
     def park(self, rows: Sequence[Row], reason: str) -> int:
         """Set jobs of a destination that is down aside, with the broker's words; return how many."""
@@ -217,18 +251,30 @@ class Ledger:
         values = {"destination": destination, "rows": rows}
         return sorted((Row(*r) for r in self._rows(UNPARK, values | self._fence())), key=lambda row: row.pos)
 
+    def stage_probe(self, destination: str, busy: Iterable[str]) -> Row | None:
+        """Make one parked job of a destination pending and return it; None if none may go before others.
+
+        Args:
+            destination: as ``Row.destination`` spells it.
+            busy: keys with a job in flight.
+        """
+        values = {"destination": destination, "busy": list(busy)}
+        found = self._row(STAGE_PROBE, values | self._fence())
+        return Row(*found) if found is not None else None
+
     def parked(self) -> list[tuple[str, str]]:
         """Return every destination that has parked jobs, with the words of the first."""
         return [(r[0], r[1] or "") for r in self._rows(PARKED)]
 
     def _set_aside(self, rows: Sequence[Row], state: str, reason: str) -> int:
         values = {"state": state, "reason": reason[:2000]}
-        return len(self._rows(SET_ASIDE, idents(rows) | values | self._fence()))
+        return len(self._rows(SET_ASIDE, idents(row.ident for row in rows) | values | self._fence()))
 
     def _fence(self) -> dict[str, Any]:
         return {"token": self._term.token, "term": self._term.number}
 
 
-def idents(rows: Sequence[Row]) -> dict[str, Any]:
+def idents(jobs: Iterable[Ident]) -> dict[str, Any]:
     """Return ids and versions as the two arrays that the statements join on."""
-    return {"ids": [row.id for row in rows], "versions": [row.version for row in rows]}
+    known = list(jobs)
+    return {"ids": [job_id for job_id, _ in known], "versions": [version for _, version in known]}

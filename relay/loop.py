@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from outbox import events
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from relay.term import Term
 
 LAST_CONFIRMS: Final = 5.0
-"""Seconds that a graceful stop waits for the broker's word."""
+"""Seconds that a graceful stop waits for the broker's word, and for rows that handlers hold."""
+LAST_LOOK: Final = 0.05
 WITHOUT_BROKER: Final = 10.0
 ABSTAIN: Final = 30.0
 FIRST_WAIT: Final = 0.2
@@ -67,11 +69,13 @@ class Relay:
             Unreachable: a server does not answer, with ``drain`` alone; a service keeps trying.
         """
         self._emit(events.RelayStarted(urls.masked(self._settings.broker_url), self._grade.letter))
-        while not self._stopping:
-            term = self._stand()
-            if term is not None:
-                self._lead(term)
-        self._close()
+        try:
+            while not self._stopping:
+                term = self._stand()
+                if term is not None:
+                    self._lead(term)
+        finally:
+            self._close()
 
     def poll(self, shift: Shift) -> float:
         """Move what is pending towards the broker, once; return the seconds to sleep."""
@@ -125,6 +129,8 @@ class Relay:
             if self._settings.drain and isinstance(lost, Unreachable):
                 raise
             reason = str(lost)
+            if self._settings.drain and isinstance(lost, Unreachable):
+                raise
         finally:
             self.leading = False
             # What flies is unknown to the next leader; after a graceful end nothing flies.
@@ -141,29 +147,31 @@ class Relay:
         )
         while not self._stopping:
             self.ticked_at = clock()
-            pause = self._poll_or_wait(shift)
-            self._announce(term.backend)
-            self._step_down_if_useless(term)
-            if self._settings.drain and shift.idle:
-                self.stop()
-            self._sleep(pause, term.backend)
+            self._sleep(self._poll_or_wait(shift), term.backend)
         self._finish(shift)
 
     def _poll_or_wait(self, shift: Shift) -> float:
         try:
-            return self.poll(shift)
+            self._announce(shift.term.backend)
+            self._step_down_if_useless(shift.term)
+            pause = self.poll(shift)
         except Postponed:
             return FIRST_WAIT  # nothing is lost by it; trust runs out if it goes on
+        if self._settings.drain and shift.idle:
+            self.stop()
+        return pause
 
     def _finish(self, shift: Shift) -> None:
         """Wait for the last confirms and mark them: a graceful end duplicates nothing."""
         deadline = clock() + LAST_CONFIRMS
-        while len(self._broker.window) and self._broker.live and clock() < deadline:
-            shift.term.beat()
-            self._broker.tend(shift.term.beat)
-            shift.record()
+        while len(self._broker.window) and clock() < deadline:
+            with suppress(Postponed):
+                shift.term.beat()
+                if self._broker.live:
+                    self._broker.tend(shift.term.beat)
+                shift.record()
             if len(self._broker.window):
-                self._sleep(0.05, shift.term.backend)
+                self._sleep(LAST_LOOK, shift.term.backend)
 
     def _announce(self, backend: Backend | None) -> None:
         """Hold READY while the broker can be reached, on whichever session is ours now."""

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import os
 import ssl
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from amqp import exceptions as amqp_errors
-from amqp.exceptions import ChannelError
 
-from outbox import message
 from outbox.errors import LeadershipLost, OutboxError, WrongEnvironment
 from relay import cork
+from relay.backend import Postponed
+from relay.blame import blame, blame_probe, told
+from relay.envelope import UNWRITABLE, Unsendable, prepare
+from relay.side import Refusal, SideChannel, asked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,12 +32,10 @@ if TYPE_CHECKING:
     from relay.window import Window
 
 CHUNK: Final = 64
-"""Messages that are written at once; between two chunks we read what has arrived, and beat."""
+"""Messages that are written at once; between two chunks we read what has arrived."""
 
-REFUSES_ROW: Final = frozenset({406, 501})
-"""Codes with which a broker refuses one message for what it is: too large, a property it does not allow."""
-REFUSES_WAY: Final = frozenset({403, 404})
-"""Codes with which it refuses the way: no such exchange, no right to write. No job is to blame, or buried."""
+NOT_FOUND: Final = 404
+EXISTS_OTHERWISE: Final = 406
 
 
 class BrokerGone(OutboxError):
@@ -63,7 +65,7 @@ class AmqpPublisher:
         self._connection: Any = None
         self._channel: Any = None
         self._cork: Any = None
-        self._tag = 0
+        self._tag = self._probes = 0
         self.blocked: str | None = None
 
     def connect(self, between: Callable[[], None]) -> None:
@@ -76,29 +78,25 @@ class AmqpPublisher:
             BrokerGone: not this time.
             WrongEnvironment: never, as it is set: an exchange of another type is in the way.
         """
-        self._pid, self._tag, self.blocked = os.getpid(), 0, None
+        self._pid, self._tag, self._probes, self.blocked = os.getpid(), 0, 0, None
         try:
-            self._connection, self._cork = cork.connect(self._url, self._on_blocked, self._on_unblocked)
-            between()
-            self._channel = self._connection.channel()
-            between()
-            self._channel.confirm_select()
-            self._channel.events["basic_ack"].add(self._on_ack)
-            self._channel.events["basic_nack"].add(self._on_nack)
-            self._channel.events["basic_return"].add(self._on_return)
-            for exchange in self._routes.exchanges():
-                between()
-                self._declare(exchange)
+            self._open(between)
         except ERRORS as error:
             raise self._gone(error) from None
+        except BaseException:
+            self.drop()
+            raise
 
-    def send(self, rows: Sequence[Row], term: Term, duplicate: Callable[[Row], bool]) -> None:
+    def send(self, rows: Sequence[Row], term: Term, duplicate: Callable[[Row], bool]) -> bool:
         """Write messages to the socket; what the broker says of them arrives in the window.
 
         Args:
             rows: the jobs.
             term: asked before each write whether it may still publish.
             duplicate: whether a job may have been sent before.
+
+        Returns:
+            Whether all were written; the broker may ask for a pause on the way.
 
         Raises:
             BrokerGone: the connection ended.
@@ -108,9 +106,32 @@ class AmqpPublisher:
             raise BrokerGone("the connection belongs to the process before the fork")
         try:
             for start in range(0, len(rows), CHUNK):
+                if self.blocked is not None:
+                    return False
                 self._write(rows[start : start + CHUNK], term, duplicate)
                 self._read()
-                term.beat()
+        except ERRORS as error:
+            raise self._gone(error) from None
+        return True
+
+    def probe(self, row: Row, term: Term, *, duplicate: bool) -> None:
+        """Send one job on a channel of its own: a refusal ends that one, and nothing else in flight.
+
+        Raises:
+            BrokerGone: the connection ended.
+            LeadershipLost: the term's trust ran out.
+        """
+        self._probes -= 1
+        tag = self._probes
+        try:
+            side = SideChannel(self._connection, partial(self._on_probe_refused, tag))
+            side.confirm_select()
+            side.events["basic_ack"].add(partial(self._on_probe_answered, side, self._window.acked, tag))
+            side.events["basic_nack"].add(partial(self._on_probe_answered, side, self._window.nacked, tag))
+            side.events["basic_return"].add(self._on_return)
+            believe(term)
+            if not self._publish(side, tag, row, term.number, duplicate=duplicate):
+                side.leave()
         except ERRORS as error:
             raise self._gone(error) from None
 
@@ -130,22 +151,19 @@ class AmqpPublisher:
         """Return the socket, to sleep on."""
         return int(self._connection.sock.fileno())
 
-    def depth(self, queue: str) -> int:
-        """Return how many messages wait in ``queue``; 0 if it is gone.
+    def depth(self, queue: str) -> int | None:
+        """Return how many messages wait in ``queue``; 0 if it is gone, None if the broker will not tell.
 
         Raises:
             BrokerGone: the connection ended.
         """
         try:
-            channel = self._connection.channel()
-            try:
-                return int(channel.queue_declare(queue, passive=True).message_count)
-            finally:
-                channel.collect()
-        except ChannelError:
-            return 0
+            found = asked(self._connection, lambda side: side.queue_declare(queue, passive=True))
         except ERRORS as error:
             raise self._gone(error) from None
+        if isinstance(found, Refusal):
+            return 0 if found.code == NOT_FOUND else None
+        return int(found.message_count)
 
     def drop(self) -> None:
         """Let go of the connection with no handshake: that may wait for ever for a frozen broker."""
@@ -153,31 +171,38 @@ class AmqpPublisher:
         if connection is not None:
             connection.collect()
 
+    def _open(self, between: Callable[[], None]) -> None:
+        self._connection, self._cork = cork.connect(self._url, self._on_blocked, self._on_unblocked)
+        between()
+        self._channel = self._connection.channel()
+        between()
+        self._channel.confirm_select()
+        self._channel.events["basic_ack"].add(self._on_ack)
+        self._channel.events["basic_nack"].add(self._on_nack)
+        self._channel.events["basic_return"].add(self._on_return)
+        for exchange in self._routes.exchanges():
+            between()
+            self._declare(exchange)
+
     def _declare(self, exchange: str) -> None:
-        """Make sure of an exchange, on a channel of its own: a refusal closes only that one."""
-        channel = self._connection.channel()
-        try:
-            channel.exchange_declare(exchange, "topic", durable=True, auto_delete=False)
-        except amqp_errors.PreconditionFailed as error:
+        """Make sure of an exchange; without the right to, the first message will show whether it exists."""
+        found = asked(
+            self._connection,
+            lambda side: side.exchange_declare(exchange, "topic", durable=True, auto_delete=False),
+        )
+        if isinstance(found, Refusal) and found.code == EXISTS_OTHERWISE:
             raise WrongEnvironment(
-                f"the exchange {exchange!r} exists as another one: {error.reply_text}; "
+                f"the exchange {exchange!r} exists as another one: {found.text}; "
                 "remove it, or name another with OUTBOX_EXCHANGE"
-            ) from None
-        except amqp_errors.AccessRefused:
-            return  # whose topology belongs to others; a missing exchange shows itself at the first message
-        finally:
-            channel.collect()
+            )
 
     def _write(self, rows: Sequence[Row], term: Term, duplicate: Callable[[Row], bool]) -> None:
         """Write a chunk. Trust is asked for last: what a frozen process holds is not sent when it thaws."""
-
-        def check() -> None:
-            if not term.trusted:
-                raise LeadershipLost("this process stood still for longer than its lease")
-
-        with self._cork.holding(check):
+        with self._cork.holding(partial(believe, term)):
             for row in rows:
-                self._publish(row, term.number, duplicate=duplicate(row))
+                tag = self._tag + 1
+                if self._publish(self._channel, tag, row, term.number, duplicate=duplicate(row)):
+                    self._tag = tag
 
     def _read(self) -> None:
         """Handle what has arrived, without waiting for more."""
@@ -187,24 +212,31 @@ class AmqpPublisher:
         except TimeoutError:
             return
 
-    def _publish(self, row: Row, term: int, *, duplicate: bool) -> None:
+    def _publish(self, channel: Any, tag: int, row: Row, term: int, *, duplicate: bool) -> bool:
+        """Write one message; False if nothing was written because no message can hold this job."""
         way = self._routes.way(row)
-        prepared = prepare(self._channel, row, term, duplicate=duplicate)
-        self._tag += 1
-        self._window.fly(self._tag, row)
-        self._channel.basic_publish(prepared, way.exchange, way.routing_key, mandatory=True)
+        self._window.fly(tag, row)
+        try:
+            prepared = prepare(channel, row, term, duplicate=duplicate)
+            channel.basic_publish(prepared, way.exchange, way.routing_key, mandatory=True)
+        except (Unsendable, *UNWRITABLE) as error:
+            self._window.refused(tag, f"no message can hold it: {error}")
+            return False
+        return True
 
     def _gone(self, error: BaseException) -> BrokerGone:
-        """Drop the connection; blame a message only where it was alone on the way."""
-        code = getattr(error, "reply_code", None)
-        reason = f"{code} {error.reply_text}" if code else f"{type(error).__name__}: {error}"  # type: ignore[attr-defined]
-        one_by_one = False
-        if code in REFUSES_ROW:
-            one_by_one = not self._window.refuse(reason)
-        elif code in REFUSES_WAY:
-            one_by_one = not self._window.unroutable(reason)
+        search = blame(error, self._window, self._routes)
         self.drop()
-        return BrokerGone(" ".join(reason.split()), unknown=self._window.drop(one_by_one=one_by_one))
+        return BrokerGone(told(error), unknown=self._window.drop(search=search))
+
+    def _on_probe_refused(self, tag: int, refusal: Refusal) -> None:
+        blame_probe(refusal, self._window, tag)
+
+    def _on_probe_answered(
+        self, side: SideChannel, verb: Callable[..., None], tag: int, _tag: int, _multiple: bool
+    ) -> None:
+        verb(tag, multiple=False)
+        side.leave()
 
     def _on_ack(self, tag: int, multiple: bool) -> None:
         self._window.acked(tag, multiple=multiple)
@@ -224,27 +256,12 @@ class AmqpPublisher:
         self.blocked = None
 
 
-def prepare(channel: Any, row: Row, term: int, *, duplicate: bool) -> Any:
-    """Return a job's message as ``channel`` takes it. An event has no version: its takers have own rows."""
-    properties, headers = message.outgoing(
-        id=row.id,
-        kind=row.kind,
-        key=row.key,
-        content_type=row.content_type,
-        headers=row.headers,
-        version=row.version if row.tracked else None,
-        attempt=row.attempt,
-        term=term,
-        possible_duplicate=duplicate,
-        created_at=row.created_at,
-    )
-    return channel.prepare_message(
-        row.payload,
-        content_type=properties.pop("content_type"),
-        content_encoding=properties.pop("content_encoding"),
-        headers=headers,
-        properties=properties,
-    )
+def believe(term: Term) -> None:
+    """Beat when it is time, and make sure that nobody can have replaced us. Raises ``LeadershipLost``."""
+    with suppress(Postponed):  # the next one may get through; until then trust has its end
+        term.beat()
+    if not term.trusted:
+        raise LeadershipLost("this process stood still for longer than its lease")
 
 
 ERRORS: Final = (

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final
 from relay.term import clock
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from relay.config import Settings
     from relay.ledger import Ledger
     from relay.row import Row
@@ -28,6 +30,7 @@ SLICE: Final = 20_000
 """Positions a sweep looks at in one statement: a round stays short beside a million dead rows."""
 SLOW_SLICE: Final = 0.02
 LAST: Final = 2**62
+PIPELINED: Final = 16
 
 
 class Reader:
@@ -35,102 +38,153 @@ class Reader:
 
     Args:
         ledger: the jobs.
+        term: knows up to which position everything is settled.
         settings: order of keyed jobs.
     """
 
     def __init__(self, ledger: Ledger, term: Term, settings: Settings) -> None:
-        self._ledger, self._term, self._settings = ledger, term, settings
-        self._front = self._low = self._swept = 0
+        self._ledger, self._term, self._order = ledger, term, settings.order
+        self._front = self._low = self._swept = self._drawn = 0
         self._slice = SLICE
         self._after = ""
         self._sweep_at, self._sweep_cost = 0.0, 0.0
-        self.wrapped = True
+        # Whether the pass over the keys, and the sweep, that are under way have found nothing so far; and
+        # whether the last whole ones have.
+        self._keys_clean = self._behind_clean = True
+        self._keys_clear = self._behind_clear = False
 
-    def fetch(self, window: Window, *, thorough: bool = False) -> list[Row]:
-        """Read into the window's room, half of it for each lane and what one leaves for the other.
+    def fetch(self, window: Window) -> list[Row]:
+        """Read into the window's room: half of it for the keys, half of the rest for what committed late.
 
         Args:
-            window: whose room bounds rows and bytes, and whose jobs are left out.
-            thorough: sweep now, whatever the clock says (before falling asleep).
+            window: whose room bounds rows and bytes, and whose jobs are left out. While it looks for a
+                poisonous one, one of the suspects is read and nothing else.
         """
-        keyed = self._keyed(window, max(1, window.room // 2))
-        fresh = self._past_front(window, window.room - len(keyed), taken=size_of(keyed))
-        late: list[Row] = []
-        if thorough or clock() >= self._sweep_at:
-            room = window.room - len(keyed) - len(fresh)
-            late = self._sweep(window, room, taken=size_of(keyed) + size_of(fresh), thorough=thorough)
-        if fresh:
-            # Only now: a sweep up to the new front would read, and send, the fresh ones a second time.
-            self._front = fresh[-1].pos
-        return keyed + fresh + late
+        if window.room <= 0 or window.room_bytes <= 0:
+            return []
+        if window.search:
+            return self._suspect(window)
+        self._heed_reset()
+        rows = self._keyed(window)
+        if clock() >= self._sweep_at:
+            rows += self._sweep(window, rows)
+        return rows + self._past_front(window, rows)
 
     def start_over(self) -> None:
-        """Read again behind the front: what was in flight there is unknown now."""
-        self._front = self._swept = self._low
-        self._after = ""
+        """Read again behind the front: what was to be sent, or in flight there, is unknown now."""
+        self._front = self._low
+        self.look_afresh()
+
+    def look_afresh(self) -> None:
+        """Begin a new pass over the keys and a new sweep: what was read before proves nothing about now."""
+        self._after, self._swept, self._sweep_at = "", self._low, 0.0
+        self._keys_clean = self._behind_clean = True
+        self._keys_clear = self._behind_clear = False
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether the last whole pass over the keys and the last whole sweep found nothing to send."""
+        return self._keys_clear and self._behind_clear
+
+    @property
+    def passing(self) -> bool:
+        """Whether a pass over the keys is under way: it goes on with the next read."""
+        return self._after != ""
 
     @property
     def sweep_in(self) -> float:
         """Seconds until the next sweep is due."""
         return max(0.0, self._sweep_at - clock())
 
-    def _keyed(self, window: Window, room: int) -> list[Row]:
-        strict = self._settings.order != "pipelined"
+    def _suspect(self, window: Window) -> list[Row]:
+        rows = self._ledger.among(window.search, mine=window.ids(), rows=1)
+        if not rows and not window.flying:
+            window.search.clear()  # the others have moved on: cancelled, parked, done by a copy
+        return rows
+
+    def _heed_reset(self) -> None:
+        """Begin at zero if the sequence did (TRUNCATE … RESTART IDENTITY): new rows would lie behind us."""
+        drawn = self._term.settled[0]
+        if drawn < self._drawn:
+            self._low = 0
+            self.start_over()
+        self._drawn = drawn
+
+    def _keyed(self, window: Window) -> list[Row]:
+        strict = self._order != "pipelined"
+        if not self._after:
+            self._keys_clean = True
         found = self._ledger.keyed(
             after=self._after,
             busy=window.keys() if strict else (),
             mine=window.ids(),
-            rows=room,
+            rows=max(1, window.room // 2),
             size=window.room_bytes,
-            depth=1 if strict else 16,
-            serial=self._settings.order == "serial",
+            depth=1 if strict else PIPELINED,
+            serial=self._order == "serial",
         )
-        # A read that began in the middle and found its end has not seen the keys before it.
-        self.wrapped = found.after == "" and self._after == ""
         self._after = found.after
+        if found.rows:
+            self._keys_clean = self._keys_clear = False
+        elif not found.after:
+            self._keys_clear = self._keys_clean
         return found.rows
 
-    def _past_front(self, window: Window, room: int, *, taken: int) -> list[Row]:
-        if room <= 0:
+    def _past_front(self, window: Window, taken: Sequence[Row]) -> list[Row]:
+        room, size = window.room - len(taken), window.room_bytes - size_of(taken)
+        if room <= 0 or size <= 0:
             return []
         found = self._ledger.keyless(
-            after=self._front, upto=LAST, mine=window.ids(), rows=room, size=max(1, window.room_bytes - taken)
-        )
-        return found.rows
+            after=self._front, upto=LAST, mine=window.ids(), rows=room, size=size
+        ).rows
+        if found:
+            self._front = found[-1].pos
+            self._behind_clean = self._behind_clear = False
+        return found
 
-    def _sweep(self, window: Window, room: int, *, taken: int, thorough: bool) -> list[Row]:
-        """Look at the next slice behind the front, or for a moment at all, for what committed late."""
+    def _sweep(self, window: Window, taken: Sequence[Row]) -> list[Row]:
+        """Look behind the front, for a moment, for what committed late; the next round goes on from there.
+
+        It takes half of what room is left. What is found and may not be sent yet (its destination rests) must
+        not keep the sweep from what lies behind it, nor new jobs from being read.
+        """
         rows: list[Row] = []
         began = clock()
-        while self._swept < self._front and room > len(rows):
-            free = max(1, window.room_bytes - taken - size_of(rows))
-            rows += self._look_back(window, room - len(rows), free)
-            if not thorough or clock() - began > SLOW_SLICE:
+        room = max(1, (window.room - len(taken)) // 2)
+        while self._swept < self._front and clock() - began < SLOW_SLICE:
+            size = window.room_bytes - size_of(taken) - size_of(rows)
+            if room <= len(rows) or size <= 0:
                 break
+            rows += self._look_back(window, room - len(rows), size)
         self._sweep_cost += clock() - began
-        if self._swept >= self._front or room <= len(rows):
-            self._swept = self._low
-            self._sweep_at = clock() + max(SWEEP_EVERY, SWEEP_SHARE * self._sweep_cost)
-            self._sweep_cost = 0.0
+        self._behind_clean = self._behind_clean and not rows
+        if self._swept >= self._front:
+            self._end_sweep()
         return rows
+
+    def _end_sweep(self) -> None:
+        self._behind_clear, self._behind_clean = self._behind_clean, True
+        self._swept = self._low
+        self._sweep_at = clock() + max(SWEEP_EVERY, SWEEP_SHARE * self._sweep_cost)
+        self._sweep_cost = 0.0
 
     def _look_back(self, window: Window, room: int, size: int) -> list[Row]:
         after, upto = self._swept, min(self._swept + self._slice, self._front)
         settled_pos, settled_xid = self._term.settled
         began = clock()
         found = self._ledger.keyless(after=after, upto=upto, mine=window.ids(), rows=room, size=size)
-        self._slice = (
-            max(1000, self._slice // 2) if clock() - began > SLOW_SLICE else min(SLICE * 50, self._slice * 2)
-        )
+        slow = clock() - began > SLOW_SLICE
+        self._slice = max(1000, self._slice // 2) if slow else min(SLICE * 50, self._slice * 2)
         if after == self._low and found.xmin > settled_xid:
             # Everything up to settled_pos has committed or never will: no need to look below the oldest one
             # left.
             oldest = found.oldest - 1 if found.oldest is not None else upto
             self._low = max(self._low, min(oldest, settled_pos, upto))
-        self._swept = found.rows[-1].pos if len(found.rows) >= room else upto
+        # Not to the end of the slice: the bounds may have cut the read short.
+        self._swept = found.rows[-1].pos if found.rows else upto
         return found.rows
 
 
-def size_of(rows: list[Row]) -> int:
+def size_of(rows: Sequence[Row]) -> int:
     """Return the bytes of payload in ``rows``."""
     return sum(len(row.payload) for row in rows)

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 REMARK_EVERY: Final = 0.1
 IDLE: Final = 1.0
 DROWSY: Final = 0.2
+PASSING: Final = 0.02
+"""Seconds between two reads of a pass over keys of which none may go."""
+PROBES: Final = 8
+"""Probes a round: each is a few round trips, and a thousand destinations may be down."""
 
 
 class Shift:
@@ -61,8 +65,10 @@ class Shift:
             settings=settings,
             observe=observe,
         )
-        self._asleep = self._thorough = self._busy = False
+        self._asleep = self._busy = False
         self._remark_at = 0.0
+        self._losses = broker.losses
+        self._probes: list[Row] = []
 
     def listen(self) -> None:
         """Hear the doorbell: a commit's, or a consumer's that has bound a queue."""
@@ -87,67 +93,125 @@ class Shift:
             self._observe(events.BatchPublished(*counts))
 
     def gather(self) -> list[Row]:
-        """Read what may be sent now; park what has nowhere to go."""
-        if not self._broker.live:
-            self._destinations.lost()
-        if not self._broker.able or self._window.room < self._window.limit / 4 < self._window.flying:
+        """Read what may be sent now; park what has nowhere to go; stage the probes that are due."""
+        if self._losses != self._broker.losses:
+            self._after_loss()
+        if not self._broker.able or self._full:
             return []
-        probes = [row for d in self._destinations.to_probe() for row in self._probe(d)]
-        rows = self._reader.fetch(self._window, thorough=self._thorough)
-        self._busy = self._busy or bool(rows)
-        return probes + self._admit(rows)
+        try:
+            rows = self._admit(self._reader.fetch(self._window))
+            self._stage_probes(rows)
+        except Postponed:
+            self._give_back()
+            raise
+        self._busy = self._busy or bool(rows or self._probes)
+        return rows
 
     def send(self, rows: Sequence[Row]) -> None:
         """Fence, flush, and publish; afterwards commits need not ring any more."""
-        if rows:
-            self.term.fence()
-            self._broker.send(rows, self.term, self._possible_duplicate)
-            if self._broker.publisher is None:
-                self._reader.start_over()
+        probes, self._probes = self._probes, []
+        if rows or probes:
+            self._publish(rows, probes)
         if self._asleep and self._busy:
             self.term.wake_up()
             self._asleep = False
-        self._thorough = False
 
     def pause(self) -> float:
         """Return for how many seconds there is nothing to do, if nobody rings and nothing arrives."""
         if self._busy or self.term.backend.rang:
             return 0.0
-        longest = min(self.term.next_beat, self._destinations.next_look, self._broker.next_try)
+        longest = min(self.term.next_beat, self._broker.next_try)
         if self._window.unmarked():
-            return min(longest, REMARK_EVERY)
-        if self._window.flying or not self._reader.wrapped:
-            return min(longest, DROWSY, self._reader.sweep_in)
-        if not self._broker.live:
+            longest = min(longest, REMARK_EVERY)
+        if not self._broker.able or self._full:
             return min(longest, DROWSY)
+        longest = min(longest, self._destinations.next_look)
+        if self._reader.passing:
+            return min(longest, PASSING)
+        if len(self._window):
+            return min(longest, DROWSY, self._reader.sweep_in)
         return min(longest, self._fall_asleep())
 
     @property
     def idle(self) -> bool:
         """Whether everything that was due is sent, confirmed and marked (``--drain`` ends then)."""
-        return not self._busy and not len(self._window) and self._reader.wrapped and self._broker.able
+        quiet = not self._busy and not len(self._window) and self._broker.able
+        return quiet and self._reader.caught_up and not self._destinations.to_recover()
+
+    @property
+    def _full(self) -> bool:
+        """Whether there is no room, or too little to be worth a read while most of the window flies."""
+        window = self._window
+        if window.room <= 0 or window.room_bytes <= 0:
+            return True
+        return window.room < window.limit / 4 < window.flying
 
     def _fall_asleep(self) -> float:
         """Have commits ring from now on, and look once more before sleeping: none can slip by unheard."""
         if not self._settings.doorbell:
-            return DROWSY
+            return DROWSY if self._reader.caught_up else min(DROWSY, self._reader.sweep_in)
         if self._asleep:
-            return IDLE
-        self._asleep = self._thorough = self.term.fall_asleep()
-        return 0.0 if self._asleep else DROWSY
+            return IDLE if self._reader.caught_up else min(DROWSY, self._reader.sweep_in)
+        self._asleep = self.term.fall_asleep()
+        if not self._asleep:
+            return DROWSY
+        self._reader.look_afresh()
+        return 0.0
+
+    def _publish(self, rows: Sequence[Row], probes: Sequence[Row]) -> None:
+        try:
+            self.term.fence()
+            sent = self._broker.send(rows, self.term, self._possible_duplicate)
+            for row in probes:
+                duplicate = self._possible_duplicate(row)
+                sent = sent and self._broker.probe(row, self.term, duplicate=duplicate)
+        except Postponed:
+            self._give_back()
+            raise
+        if not sent:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Find again by its state what was read and not sent: the front is past it, and probes await it."""
+        self._probes = []
+        self._reader.start_over()
+        self._destinations.lost()
+
+    def _after_loss(self) -> None:
+        """What was in flight is unknown; remember of it only what is still to be sent."""
+        self._give_back()
+        self._window.suspects &= self._ledger.still_pending(self._window.suspects)
+        self._losses = self._broker.losses
 
     def _admit(self, rows: Sequence[Row]) -> list[Row]:
         admitted: list[Row] = []
         parked: dict[str, list[Row]] = defaultdict(list)
         for row in rows:
+            if not self._fits(row):
+                continue
             verdict = self._destinations.admit(row)
-            if verdict is Admission.PARK:
-                parked[row.destination].append(row)
-            elif verdict is Admission.SEND and self._fits(row):
+            if verdict is Admission.SEND:
                 admitted.append(row)
+            elif verdict is Admission.PARK:
+                parked[row.destination].append(row)
+            else:
+                self._window.search.discard(row.ident)  # the others need not wait for its rest
         for destination, theirs in parked.items():
             self._park(theirs, self._destinations.down[destination].reason)
         return admitted
+
+    def _stage_probes(self, rows: Sequence[Row]) -> None:
+        """Stage one parked job a destination; sent as a parked one, a fast consumer would find it illegal.
+
+        After the read, which would find a staged one, and park it.
+        """
+        strict = self._settings.order != "pipelined"
+        busy = {*self._window.keys(), *(row.key for row in rows if row.key)} if strict else set()
+        for destination in self._destinations.to_probe()[: min(PROBES, self._window.room - len(rows))]:
+            row = self._ledger.stage_probe(destination, busy)
+            self._destinations.probing(destination, sent=row is not None)
+            if row is not None:
+                self._probes.append(row)
 
     def _fits(self, row: Row) -> bool:
         most = self._routes.way(row).max_bytes
@@ -155,13 +219,6 @@ class Shift:
             return True
         self._bury(row, f"{len(row.payload)} bytes of payload, and its route takes {most}")
         return False
-
-    def _probe(self, destination: str) -> list[Row]:
-        """Stage one parked job, then send it: a fast consumer would find a parked one illegal."""
-        rows = self._ledger.unpark(destination, 1)
-        if not rows:
-            self._destinations.recovered(destination)
-        return rows
 
     def _judge(self, outcomes: Outcomes) -> None:
         for row in outcomes.nacked:
@@ -174,10 +231,11 @@ class Shift:
         for destination, rows in returned.items():
             self._turned_away(destination, rows, reasons[destination])
         for row, reason in outcomes.refused:
+            self._destinations.refused(row.destination)
             self._bury(row, reason)
-        for destination in {row.destination for row in outcomes.confirmed}:
-            if self._destinations.confirmed(destination):
-                self._observe(events.DestinationUp(readable(destination)))
+        for row in outcomes.confirmed:
+            if self._destinations.confirmed(row.destination):
+                self._observe(events.DestinationUp(readable(row.destination)))
 
     def _turned_away(self, destination: str, rows: Sequence[Row], reason: str) -> None:
         down = self._destinations.unroutable(destination, reason)
@@ -191,6 +249,7 @@ class Shift:
         except Postponed:
             return  # they are pending still, and found again
         if count:
+            self._busy = True
             self._observe(events.JobsParked(count))
 
     def _bury(self, row: Row, reason: str) -> None:

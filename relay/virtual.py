@@ -7,13 +7,14 @@ every send. What the server accepted is confirmed as far as its grade goes (``tr
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from kombu.connection import Connection
 
-from outbox.errors import LeadershipLost
 from relay.cork import CONNECT_TIMEOUT, IO_TIMEOUT
-from relay.publisher import CHUNK, BrokerGone, prepare
+from relay.envelope import Unsendable, prepare
+from relay.publisher import BrokerGone, believe
 from relay.term import clock
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class VirtualPublisher:
         self._url, self._routes, self._window = url, routes, window
         self._connection: Any = None
         self._channel: Any = None
+        self._errors: tuple[type[BaseException], ...] = ()
         self._tag, self._asked_at = 0, clock()
 
     def connect(self, between: Callable[[], None]) -> None:
@@ -54,26 +56,34 @@ class VirtualPublisher:
         options = {} if self._url.startswith("memory") else dict(OPTIONS)
         self._pid, self._tag = os.getpid(), 0
         self._connection = Connection(self._url, transport_options=options)
+        self._errors = errors_of(self._connection.transport)
         try:
             transport = self._connection.transport
             self._channel = transport.create_channel(transport.establish_connection())
             between()
             for exchange in self._routes.exchanges():
-                self._channel.exchange_declare(exchange, "topic", durable=True, auto_delete=False)
-        except self._errors() as error:
+                self._declare(exchange)
+        except self._errors as error:
             raise self._gone(error) from None
+        except BaseException:
+            self.drop()
+            raise
 
-    def send(self, rows: Sequence[Row], term: Term, duplicate: Callable[[Row], bool]) -> None:
-        """Send each job to the queues that are bound; where none is, it is unroutable. Raises as on AMQP."""
-        for count, row in enumerate(rows):
-            if not term.trusted:
-                raise LeadershipLost("this process stood still for longer than its lease")
-            if count % CHUNK == CHUNK - 1:
-                term.beat()
-            try:
-                self._publish(row, term.number, duplicate=duplicate(row))
-            except self._errors() as error:
-                raise self._gone(error) from None
+    def send(self, rows: Sequence[Row], term: Term, duplicate: Callable[[Row], bool]) -> bool:
+        """Send each job to the queues that are bound; where none is, it is unroutable. As on AMQP."""
+        if self._pid != os.getpid():
+            raise BrokerGone("the connection belongs to the process before the fork")
+        for row in rows:
+            self.probe(row, term, duplicate=duplicate(row))
+        return True
+
+    def probe(self, row: Row, term: Term, *, duplicate: bool) -> None:
+        """Send one job. Raises ``BrokerGone`` and ``LeadershipLost``."""
+        believe(term)
+        try:
+            self._publish(row, term.number, duplicate=duplicate)
+        except self._errors as error:
+            raise self._gone(error) from None
 
     def settle(self) -> None:
         """Ask now and then whether the server is still there; every send is settled when it returns.
@@ -86,7 +96,7 @@ class VirtualPublisher:
         self._asked_at = clock()
         try:
             self._channel.client.ping()
-        except self._errors() as error:
+        except self._errors as error:
             raise self._gone(error) from None
 
     def fileno(self) -> None:
@@ -96,38 +106,51 @@ class VirtualPublisher:
         """Return how many messages wait in ``queue``; 0 if it is gone. Raises ``BrokerGone``."""
         try:
             return int(self._channel._size(queue))  # noqa: SLF001 - kombu has no public way
-        except self._errors() as error:
+        except self._errors as error:
             raise self._gone(error) from None
 
     def drop(self) -> None:
         """Let go of the connection."""
         connection, self._connection, self._channel = self._connection, None, None
         if connection is not None:
+            with suppress(Exception):  # what it says of a server that is gone interests nobody
+                connection.transport.close_connection(connection)
             connection.collect()
 
     def _publish(self, row: Row, term: int, *, duplicate: bool) -> None:
         way = self._routes.way(row)
         self._tag += 1
         self._window.fly(self._tag, row)
-        if not self._bound(way.exchange, way.routing_key):
-            self._window.returned(
-                str(row.id), f"nothing is bound to {way.exchange!r} for {way.routing_key!r}"
-            )
-        else:
+        try:
             prepared = prepare(self._channel, row, term, duplicate=duplicate)
+        except Unsendable as error:
+            self._window.refused(self._tag, f"no message can hold it: {error}")
+            return
+        if self._bound(way.exchange, way.routing_key):
             self._channel.basic_publish(prepared, way.exchange, way.routing_key)
+        else:
+            words = f"nothing is bound to {way.exchange!r} for {way.routing_key!r}"
+            self._window.returned(str(row.id), words)
         self._window.acked(self._tag, multiple=False)
 
     def _bound(self, exchange: str, routing_key: str) -> bool:
         if not exchange:
             return True  # the broker's own: the routing key is the queue, a list that the first push makes
+        # Of an exchange that this process has not declared kombu believes that it is a direct one, and drops
+        # what only a pattern is bound for.
+        self._declare(exchange)
         table = self._channel.get_table(exchange)
-        return bool(self._channel.typeof(exchange, "topic").lookup(table, exchange, routing_key, None))
+        return bool(self._channel.typeof(exchange).lookup(table, exchange, routing_key, None))
 
-    def _errors(self) -> tuple[type[BaseException], ...]:
-        transport = self._connection.transport
-        return (*transport.connection_errors, *transport.channel_errors, OSError)
+    def _declare(self, exchange: str) -> None:
+        if exchange not in self._channel.state.exchanges:
+            self._channel.exchange_declare(exchange, "topic", durable=True, auto_delete=False)
 
     def _gone(self, error: BaseException) -> BrokerGone:
         self.drop()
         return BrokerGone(" ".join(f"{type(error).__name__}: {error}".split()), unknown=self._window.drop())
+
+
+def errors_of(transport: Any) -> tuple[type[BaseException], ...]:
+    """Return all that kombu's transport raises for a server that is gone or refuses."""
+    return (*transport.connection_errors, *transport.channel_errors, OSError)

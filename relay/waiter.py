@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import selectors
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,15 +32,15 @@ class Waiter:
 
     def wake(self) -> None:
         """End the sleep, or the next one."""
-        try:
+        with suppress(OSError):  # full of wake-ups already, or closed: nobody sleeps here any more
             os.write(self._write, b"!")
-        except BlockingIOError:
-            return  # the pipe is full of wake-ups already
 
     def close(self) -> None:
         """Close the pipe."""
-        os.close(self._read)
-        os.close(self._write)
+        read, write = self._read, self._write
+        self._read = self._write = -1  # a late wake-up must not write into whoever gets the number next
+        os.close(read)
+        os.close(write)
 
     def _drain(self) -> None:
         try:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from relay.row import Row
 
 Ident = tuple["uuid.UUID", int]
+"""One version of one job."""
 
 FIRST_TIMEOUT: Final = 10.0
 LONGEST_TIMEOUT: Final = 600.0
@@ -62,9 +63,9 @@ class Window:
         self._returned: dict[str, str] = {}
         self._bytes = 0
         self._clean = 0
-        self._one_by_one = 0
         self._outcomes = Outcomes([], [], [], [])
         self.suspects: set[Ident] = set()
+        self.search: set[Ident] = set()
 
     def __len__(self) -> int:
         """Return how many jobs are in flight or unmarked."""
@@ -77,9 +78,13 @@ class Window:
 
     @property
     def room(self) -> int:
-        """How many more jobs may be sent now; one at a time while a poisonous one is looked for."""
-        most = 1 if self._one_by_one else int(self.limit)
-        return max(0, most - len(self))
+        """How many more jobs may be sent now; one at a time while a poisonous one is looked for.
+
+        Unmarked jobs count against the whole alone: a handler may hold a row for minutes, and what is left of
+        a strained window must not wait for it.
+        """
+        most = 1 if self.search else int(self.limit)
+        return max(0, min(most - len(self._flying), self._most - len(self)))
 
     @property
     def room_bytes(self) -> int:
@@ -90,6 +95,16 @@ class Window:
     def oldest(self) -> float | None:
         """When the longest-waiting message was sent."""
         return next(iter(self._flying.values())).sent_at if self._flying else None
+
+    @property
+    def only(self) -> int | None:
+        """The tag of the only message in flight on the shared channel; None if there is not exactly one."""
+        tags = [tag for tag in self._flying if tag > 0]
+        return tags[0] if len(tags) == 1 else None
+
+    def flights(self) -> list[tuple[int, Row]]:
+        """Return tag and job of every message in flight."""
+        return [(tag, flight.row) for tag, flight in self._flying.items()]
 
     def ids(self) -> list[uuid.UUID]:
         """Return the ids that a fetch leaves out."""
@@ -103,7 +118,13 @@ class Window:
         return list({row.key for row in rows if row.key is not None})
 
     def fly(self, tag: int, row: Row) -> None:
-        """Remember a message before it is written: half-sent is unknown, not unsent."""
+        """Remember a message before it is written: half-sent is unknown, not unsent.
+
+        Args:
+            tag: the broker's delivery tag; negative for a message on a channel of its own, which no
+                ``multiple`` of the shared one settles.
+            row: the job.
+        """
         self._flying[tag] = Flight(row, clock())
         self._bytes += len(row.payload)
 
@@ -116,8 +137,9 @@ class Window:
         for row in self._settle(tag, multiple=multiple):
             reason = self._returned.pop(str(row.id), None) if self._returned else None
             if reason is None:
-                self._outcomes.confirmed.append(row)
-                self._unmarked[row.ident] = row
+                # Without its payload: it counts no bytes any more, so it must hold none.
+                self._unmarked[row.ident] = row._replace(payload=b"")
+                self._outcomes.confirmed.append(self._unmarked[row.ident])
             else:
                 self._outcomes.unroutable.append((row, reason))
 
@@ -127,21 +149,13 @@ class Window:
             self._returned.pop(str(row.id), None)
             self._outcomes.nacked.append(row)
 
-    def refuse(self, reason: str) -> bool:
-        """Settle the only message in flight as refused; False if there is not exactly one to blame."""
-        if len(self._flying) != 1:
-            return False
-        tag = next(iter(self._flying))
+    def refused(self, tag: int, reason: str) -> None:
+        """Settle a message that the broker refuses for what it is."""
         self._outcomes.refused.extend((row, reason) for row in self._settle(tag, multiple=False))
-        return True
 
-    def unroutable(self, reason: str) -> bool:
-        """Settle the only message in flight as unroutable; False if there is not exactly one."""
-        if len(self._flying) != 1:
-            return False
-        tag = next(iter(self._flying))
+    def turned_away(self, tag: int, reason: str) -> None:
+        """Settle a message whose way the broker refuses."""
         self._outcomes.unroutable.extend((row, reason) for row in self._settle(tag, multiple=False))
-        return True
 
     def take(self) -> Outcomes:
         """Return what was settled since the last call."""
@@ -157,20 +171,26 @@ class Window:
         for row in rows:
             self._unmarked.pop(row.ident, None)
 
-    def drop(self, *, one_by_one: bool = False) -> int:
+    def drop(self, *, search: bool = False) -> int:
         """Give up every message in flight as unknown; return how many. Confirmed ones still get their mark.
 
         Args:
-            one_by_one: send them singly next time, to find the one that the broker refuses.
+            search: send them singly next time, to find the one that the broker refuses.
         """
-        unknown = [flight.row for flight in self._flying.values()]
+        unknown = {flight.row.ident for flight in self._flying.values()}
         self._flying.clear()
         self._returned.clear()
         self._bytes = 0
-        self.suspects.update(row.ident for row in unknown)
-        if one_by_one:
-            self._one_by_one = len(unknown)
+        self.suspects |= unknown
+        if search:
+            self.search |= unknown
         return len(unknown)
+
+    def excuse(self) -> None:
+        """Start every message's waiting time anew: the broker had asked for a pause."""
+        now = clock()
+        for tag, flight in self._flying.items():
+            self._flying[tag] = flight._replace(sent_at=now)
 
     def strain(self) -> None:
         """Halve the window and double the time-out: the same load again would only be slower still."""
@@ -178,19 +198,21 @@ class Window:
         self.timeout = min(LONGEST_TIMEOUT, self.timeout * 2)
         self._clean = 0
 
-    def overdue(self, blocked_for: float = 0.0) -> bool:
-        """Return whether the longest-waiting message has waited longer than the time-out (seconds)."""
-        return self.oldest is not None and clock() - self.oldest - blocked_for > self.timeout
+    @property
+    def overdue(self) -> bool:
+        """Whether the longest-waiting message has waited longer than the time-out."""
+        return self.oldest is not None and clock() - self.oldest > self.timeout
 
     def _settle(self, tag: int, *, multiple: bool) -> list[Row]:
         if multiple:
-            tags = [known for known in self._flying if known <= tag]
+            tags = [known for known in self._flying if 0 < known <= tag]
         else:
             tags = [tag] if tag in self._flying else []
         rows = [self._flying.pop(known).row for known in tags]
         self._bytes -= sum(len(row.payload) for row in rows)
-        self.suspects.difference_update(row.ident for row in rows)
-        self._one_by_one = max(0, self._one_by_one - len(rows))
+        idents = [row.ident for row in rows]
+        self.suspects.difference_update(idents)
+        self.search.difference_update(idents)
         self._grow(len(rows))
         return rows
 

@@ -1,0 +1,61 @@
+"""Puts a job into a message of kombu's or py-amqp's, and tells which jobs fit into none.
+
+A job that cannot be written at all (a routing key of 300 bytes, a time before 1970, both possible in SQL) is
+refused by itself: it must neither end the process nor the connection that others use.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any, Final
+
+from amqp.exceptions import FrameSyntaxError
+
+from outbox import message
+from outbox.errors import OutboxError
+
+if TYPE_CHECKING:
+    from relay.row import Row
+
+UNWRITABLE: Final = (struct.error, FrameSyntaxError, UnicodeError)
+"""What py-amqp raises, before it writes anything, for properties that do not fit into AMQP's fields."""
+
+
+class Unsendable(OutboxError):
+    """This job fits into no message."""
+
+
+def prepare(channel: Any, row: Row, term: int, *, duplicate: bool) -> Any:
+    """Return a job's message as ``channel`` takes it. An event has no version: its takers have own rows.
+
+    Args:
+        channel: kombu's.
+        row: the job.
+        term: of the relay that sends it.
+        duplicate: whether it may have been sent before.
+
+    Raises:
+        Unsendable: no message can hold it.
+    """
+    try:
+        properties, headers = message.outgoing(
+            id=row.id,
+            kind=row.kind,
+            key=row.key,
+            content_type=row.content_type,
+            headers=row.headers,
+            version=row.version if row.tracked else None,
+            attempt=row.attempt,
+            term=term,
+            possible_duplicate=duplicate,
+            created_at=row.created_at,
+        )
+        return channel.prepare_message(
+            row.payload,
+            content_type=properties.pop("content_type"),
+            content_encoding=properties.pop("content_encoding"),
+            headers=headers,
+            properties=properties,
+        )
+    except (ValueError, TypeError, OverflowError) as error:
+        raise Unsendable(f"{type(error).__name__}: {error}") from None
