@@ -49,10 +49,11 @@ def cli() -> None:
 @click.option("--grant-relay", "relay", metavar="ROLE", multiple=True, help="Let ROLE run the relay.")
 @click.option("--grant-consumer", "consumer", metavar="ROLE", multiple=True, help="Let ROLE run consumers.")
 def migrate(*, wait: str, check: bool, sql: bool, **flags: Any) -> None:
-    """Bring the schema to the newest revision; safe from any number of processes at once.
+    """Bring the schema to the newest revision.
 
-    Needs PostgreSQL's direct address (a session's lock is taken), and a role that may create the schema. A
-    database that is at its newest revision, or ahead of this release, is left alone.
+    Safe from any number of processes at once. Needs PostgreSQL's direct address (a session's lock is taken),
+    and a role that may create the schema. A database that is at its newest revision, or ahead of this
+    release, is left alone.
     """
     from relay import migrate as work  # noqa: PLC0415 - Alembic takes 0.2 s, and no other command needs it
 
@@ -140,10 +141,10 @@ def consume(target: str, *, app_dir: Path, **flags: Any) -> None:
 @click.option("--keep", is_flag=True, help="Keep logs and journals.")
 @click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Save the end as an SVG.")
 def demo(**chosen: Any) -> None:
-    """Watch it: a shop, two relays, two consumers; the leader is killed and the broker restarted.
+    """Watch it work, fail and recover.
 
-    Everything runs on private servers in a temporary folder and is gone afterwards. Exit code 1: a promise
-    broke.
+    A shop, two relays, two consumers; the leader is killed and the broker restarted. Everything runs on
+    private servers in a temporary folder and is gone afterwards. Exit code 1: a promise broke.
     """
     try:
         from relay.demo import play  # noqa: PLC0415 - rich and the servers' wheels, which only the demo needs
@@ -155,7 +156,10 @@ def demo(**chosen: Any) -> None:
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the shell's completion script: eval "$(outbox completion bash)"."""
+    """Print the shell's completion script.
+
+    For bash, in .bashrc: eval "$(outbox completion bash)"
+    """
     kind = shell_completion.get_completion_class(shell)
     if kind is not None:
         click.echo(kind(cli, {}, "outbox", "_OUTBOX_COMPLETE").source())

@@ -44,7 +44,11 @@ def _session(flags: dict[str, Any]) -> Iterator[Session]:
 )
 @json_option
 def status(*, exact: bool, as_json: bool, **flags: Any) -> None:
-    """Show who leads, how many jobs each state has, how late they are, and which destinations are down."""
+    """Show who leads, what waits and what is down.
+
+    Lag is the age of the oldest job that should have been published by now. A state with more than 100,000
+    jobs is estimated from statistics, and marked by ~.
+    """
     from relay import overview  # noqa: PLC0415
 
     with _session(flags) as session:
@@ -67,7 +71,10 @@ def status(*, exact: bool, as_json: bool, **flags: Any) -> None:
 def list_(
     *, state: str | None, kind: str | None, limit: int, after: str | None, as_json: bool, **flags: Any
 ) -> None:
-    """List jobs, the latest first; scheduled ones in the order in which they fall due."""
+    """List jobs, the latest first.
+
+    Finished ones are in the order in which they finished, scheduled ones in that in which they fall due.
+    """
     from relay import listing  # noqa: PLC0415
 
     with _session(flags) as session:
@@ -98,7 +105,7 @@ def list_(
 @click.argument("job_id", metavar="ID", type=click.UUID)
 @json_option
 def show(*, job_id: UUID, as_json: bool, **flags: Any) -> None:
-    """Show one job: its payload, and every transition with who made it."""
+    """Show one job, its payload and its history."""
     from relay import listing  # noqa: PLC0415
 
     with _session(flags) as session:
@@ -140,9 +147,10 @@ def _chosen(command: Any) -> Any:
 @_chosen
 @click.option("--again", is_flag=True, help="Also jobs that succeeded, and events that were published.")
 def retry(*, again: bool, **chosen: Any) -> None:
-    """Run jobs once more, now: dead, cancelled, parked, or published ones.
+    """Run jobs once more, now.
 
-    A job that is busy just then is left as it is; the exit code is 75 when there was one.
+    Dead, cancelled, parked or published ones. A job that is busy just then is left as it is; the exit code is
+    75 when there was one.
     """
     from relay import orders  # noqa: PLC0415
 
@@ -152,7 +160,11 @@ def retry(*, again: bool, **chosen: Any) -> None:
 @click.command()
 @_chosen
 def cancel(**chosen: Any) -> None:
-    """Never run jobs that wait: scheduled, pending, parked, or published ones."""
+    """Cancel jobs that wait.
+
+    Scheduled, pending, parked or published ones. A job that is busy just then is left as it is; the exit code
+    is 75 when there was one.
+    """
     from relay import orders  # noqa: PLC0415
 
     _carry_out(orders.CANCEL, "cancelled", chosen)
@@ -162,7 +174,11 @@ def cancel(**chosen: Any) -> None:
 @_chosen
 @click.option("--reason", metavar="TEXT", help="Kept with the jobs.")
 def bury(*, reason: str | None, **chosen: Any) -> None:
-    """Give up jobs that wait; they are kept as dead until somebody retries them."""
+    """Give up jobs that wait, and keep them as dead.
+
+    Scheduled, pending, parked or published ones. A job that is busy just then is left as it is; the exit code
+    is 75 when there was one.
+    """
     from relay import orders  # noqa: PLC0415
 
     _carry_out(orders.BURY, "buried", chosen, reason)
@@ -217,7 +233,10 @@ def _tell(outcome: Outcome, done: str, *, as_json: bool) -> None:
 @click.option("--dead", is_flag=True, help="Dead jobs too; they are kept otherwise.")
 @json_option
 def prune(*, older_than: str, dead: bool, as_json: bool, **flags: Any) -> None:
-    """Delete finished jobs and their history: succeeded, cancelled, and events that were published."""
+    """Delete finished jobs and their history.
+
+    Succeeded and cancelled jobs, and events that were published. The relay does the same by itself.
+    """
     from relay import orders  # noqa: PLC0415
 
     seconds = options.seconds("--older-than", older_than)

@@ -43,7 +43,7 @@ def told(status: dict[str, Any]) -> str:
     ]
     if status["down"]:
         head = ("DOWN", "EXCHANGE", "ROUTING KEY", "PARKED", "REASON")
-        rows = [(d["kind"], d["exchange"], d["routing_key"], d["count"], d["reason"]) for d in status["down"]]
+        rows = [(d["kind"], d["exchange"], d["routing_key"], _parked(d), d["reason"]) for d in status["down"]]
         parts += ["", tables.aligned([head, *rows])]
     return "\n".join(parts)
 
@@ -61,3 +61,8 @@ def _leader(status: dict[str, Any]) -> str:
 def _count(status: dict[str, Any], state: str) -> int | str:
     number = status["jobs"][state]
     return f"~{number:,}" if state in status["estimated"] else number
+
+
+def _parked(destination: dict[str, Any]) -> int | str:
+    number: int = destination["count"]
+    return number if number < queries.CAP else f"{number:,} or more"
