@@ -14,6 +14,7 @@ import psycopg
 from psycopg.rows import tuple_row
 
 from outbox.errors import OutboxError, Unreachable, WrongEnvironment
+from relay.seam import database_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,6 +62,10 @@ class Postponed(OutboxError):
     """A statement did not get through this time (a lock, a deadlock, a time-out); the session lives."""
 
 
+class Replica(WrongEnvironment):
+    """A hot standby answers: after a promotion two would lead."""
+
+
 def label() -> str:
     """Return this process's name in ``pg_stat_activity``: standbys depose only sessions that carry it."""
     return f"{APPLICATION}:{socket.gethostname()[:32]}:{os.getpid()}"
@@ -73,6 +78,7 @@ class Backend:
         dsn: libpq connection string or ``postgresql://`` URL, direct to the primary.
 
     Raises:
+        ConfigError: libpq cannot read the address.
         Unreachable: nothing answers, or it refuses us.
         WrongEnvironment: a pooler or a replica answers.
     """
@@ -84,6 +90,8 @@ class Backend:
             )
         except psycopg.OperationalError as error:
             raise Unreachable(f"PostgreSQL: {one_line(error)}") from None
+        except psycopg.ProgrammingError as error:
+            raise database_error(error) from None  # libpq cannot read the address
         self.rang: list[tuple[str, str]] = []
         self._connection.add_notify_handler(lambda notify: self.rang.append((notify.channel, notify.payload)))
         try:
@@ -99,9 +107,12 @@ class Backend:
         """The server's process id for this session."""
         return self._connection.info.backend_pid
 
-    def fileno(self) -> int:
-        """Return the socket, to sleep on."""
-        return self._connection.fileno()
+    def fileno(self) -> int | None:
+        """Return the socket, to sleep on; None if the session is gone, which the next statement will tell."""
+        try:
+            return self._connection.fileno()
+        except psycopg.Error:
+            return None
 
     def rows(self, sql: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows.
@@ -164,9 +175,9 @@ class Backend:
             )
 
     def _refuse_replica(self) -> None:
-        """A hot standby grants advisory locks too: after a promotion two would lead."""
+        """A hot standby grants advisory locks too."""
         if self.row("SELECT pg_is_in_recovery()") != (False,):
-            raise WrongEnvironment(
+            raise Replica(
                 "this PostgreSQL is a replica: set OUTBOX_DATABASE_URL to the primary "
                 "(several hosts in one URL need target_session_attrs=read-write)"
             )

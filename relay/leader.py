@@ -14,9 +14,9 @@ import socket
 from typing import TYPE_CHECKING, Any, Final
 
 from outbox import events, schema
-from outbox.errors import OutboxError, WrongEnvironment
+from outbox.errors import OutboxError, Unreachable, WrongEnvironment
 from outbox.models import LOCK_CLASS, LOCK_LEADER
-from relay.backend import APPLICATION, Backend
+from relay.backend import APPLICATION, Backend, Replica
 from relay.term import CHANNEL, Term, clock
 
 if TYPE_CHECKING:
@@ -83,10 +83,16 @@ class Election:
         self._told: tuple[Any, ...] = ()
         self._looked_at = 0.0
         self._abstain_until = 0.0
+        self._served = False
 
     @property
     def wait(self) -> float:
-        """Seconds to the next try: jittered, lest standbys march in step, and never past our patience."""
+        """Seconds to the next try: jittered, lest standbys march in step, and never past our patience.
+
+        None at all where a notice came in with the answer to a statement of ours: the socket is read already.
+        """
+        if self.backend is not None and self.backend.rang:
+            return 0.0
         jittered = POLL * random.uniform(0.75, 1.25)  # noqa: S311 - jitter, not a secret
         patience = max(self._seen_at + self._settings.stale, self._abstain_until) - clock()
         return max(SHORTEST, min(jittered, patience))
@@ -134,7 +140,7 @@ class Election:
 
     def _session(self) -> Backend:
         if self.backend is None:
-            backend = Backend(self._settings.dsn)
+            backend = self._opened()
             try:
                 schema.check(backend.row)
                 self._refuse_other_broker(backend)
@@ -144,7 +150,17 @@ class Election:
                 backend.close()
                 raise
             self.backend, self._seen_at, self._seen = backend, clock(), ()
+            self._served = True
         return self.backend
+
+    def _opened(self) -> Backend:
+        try:
+            return Backend(self._settings.dsn)
+        except Replica as replica:
+            # Not our setting is wrong, but a failover under way: the address still leads to the old primary.
+            if self._served:
+                raise Unreachable(str(replica)) from None
+            raise
 
     def _acquire(self, backend: Backend) -> tuple[Any, ...] | None:
         try:
@@ -203,4 +219,5 @@ class Election:
 def describe(found: tuple[Any, ...]) -> str:
     """Return a holder as people need it: name, process id, address, age of its session."""
     name = found[4] or "a session of another role"
-    return f"{name} (backend {found[2]}, {found[5] or 'local'}, since {found[3]:%Y-%m-%d %H:%M:%S})"
+    since = f", since {found[3]:%Y-%m-%d %H:%M:%S}" if found[3] else ""  # hidden from other roles
+    return f"{name} (backend {found[2]}, {found[5] or 'local'}{since})"

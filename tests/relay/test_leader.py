@@ -1,0 +1,349 @@
+"""The election: one wins, the others watch, name or end the holder; guards against a second truth."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from helpers import eventually
+from relays import election, settings
+from roles import role
+from sqlalchemy import make_url
+
+from outbox import events
+from outbox.errors import Unreachable, WrongEnvironment
+from outbox.models import LOCK_CLASS, LOCK_LEADER
+from relay import leader as module
+from relay.backend import Postponed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import psycopg
+    from databases import Database
+    from processes import Processes
+    from proxy import Proxy
+
+    from outbox.events import Event
+    from relay.leader import Election
+    from relay.term import Term
+
+FREEZE = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from relay.config import Settings
+from relay.leader import Election
+election = Election(Settings(database_url={dsn!r}), digest="same", broker="b", observe=print)
+term = election.campaign()
+sys.stderr.write('{{"event": "won", "term": %d}}\\n' % term.number)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def seen() -> list[Event]:
+    return []
+
+
+@pytest.fixture
+def candidates(database: Database) -> Iterator[Callable[..., Election]]:
+    """Make candidates; close their sessions at the end."""
+    made: list[Election] = []
+
+    def make(seen: list[Event] | None = None, digest: str = "same", **changes: Any) -> Election:
+        made.append(election(settings(database, **changes), seen, digest))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def win() -> Iterator[Callable[[Election], Term]]:
+    """Have candidates win; end their terms at the end."""
+    won: list[Term] = []
+
+    def campaign(candidate: Election) -> Term:
+        term = candidate.campaign()
+        assert term is not None
+        won.append(term)
+        return term
+
+    yield campaign
+    for term in won:
+        term.backend.close()
+
+
+def test_the_first_leads_and_the_second_stands_by(
+    candidates: Callable[..., Election], seen: list[Event], win: Callable[[Election], Term]
+) -> None:
+    term = win(candidates())
+    second = candidates(seen)
+    assert second.campaign() is None
+    (standing,) = seen
+    assert isinstance(standing, events.StandingBy)
+    assert f"backend {term.backend.pid}" in standing.holder
+    term.release()
+
+
+def test_terms_grow_and_tokens_are_never_the_same(
+    candidates: Callable[..., Election], win: Callable[[Election], Term]
+) -> None:
+    terms = []
+    for _ in range(5):
+        term = win(candidates())
+        terms.append((term.number, term.token))
+        term.release()
+    assert [number for number, _ in terms] == [1, 2, 3, 4, 5]
+    assert len({token for _, token in terms}) == 5
+
+
+def test_a_release_ends_the_standbys_sleep(
+    candidates: Callable[..., Election], win: Callable[[Election], Term]
+) -> None:
+    term = win(candidates())
+    standby = candidates()
+    assert standby.campaign() is None
+    assert standby.wait > 0
+    term.release()
+    # Wherever the notice arrives, be it with the answer to a statement of ours: there is nothing to wait for.
+    assert standby.backend is not None
+    standby.backend.row("SELECT 1")
+    assert standby.wait == 0
+    assert win(standby).number == 2
+
+
+def test_only_one_of_many_wins_and_the_losers_hold_no_lock(
+    database: Database, candidates: Callable[..., Election]
+) -> None:
+    everybody = [candidates() for _ in range(8)]
+    for each in everybody:
+        each._session()
+    won: list[Term] = []
+    start = threading.Barrier(8)
+
+    def run(each: Election) -> None:
+        start.wait()
+        if (term := each.campaign()) is not None:
+            won.append(term)
+
+    for _ in range(10):
+        threads = [threading.Thread(target=run, args=(each,)) for each in everybody]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(won) == 1
+        query = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND objid = %s"
+        assert database.value(query, LOCK_CLASS, LOCK_LEADER) == 1
+        won.pop().release()
+    assert database.value("SELECT term FROM outbox.leader") == 10
+
+
+def test_a_leaders_beat_keeps_it(
+    candidates: Callable[..., Election], seen: list[Event], monkeypatch: Any, win: Callable[[Election], Term]
+) -> None:
+    term = win(candidates())
+    standby = candidates(seen, stale=0.3)
+    now = 1000.0
+    monkeypatch.setattr(module, "clock", lambda: now)
+    for _ in range(5):
+        now += 0.25
+        term._beaten = -1.0
+        term.beat()
+        assert standby.campaign() is None
+    assert not [e for e in seen if isinstance(e, events.LeaderDeposed)]
+
+
+def test_a_step_of_the_databases_clock_deposes_nobody(
+    database: Database,
+    candidates: Callable[..., Election],
+    seen: list[Event],
+    win: Callable[[Election], Term],
+) -> None:
+    win(candidates())
+    database.execute("UPDATE outbox.leader SET heartbeat_at = heartbeat_at - interval '1 hour'")
+    assert candidates(seen, stale=5.0).campaign() is None
+    assert not [e for e in seen if isinstance(e, events.LeaderDeposed)]
+
+
+def test_a_frozen_leader_is_ended_and_followed(
+    database: Database,
+    candidates: Callable[..., Election],
+    processes: Processes,
+    seen: list[Event],
+    pytestconfig: pytest.Config,
+) -> None:
+    tests = str(pytestconfig.rootpath / "tests")
+    program = FREEZE.format(tests=tests, dsn=database.dsn)
+    frozen = processes.start(sys.executable, "-c", program)
+    frozen.wait_event("won", term=1)
+    frozen.stop()
+    standby = candidates(seen, stale=1.0)
+    term = eventually(standby.campaign)
+    assert term.number == 2
+    (deposed,) = [e for e in seen if isinstance(e, events.LeaderDeposed)]
+    assert 1.0 < deposed.silent < 3.0
+    term.release()
+
+
+def hold(database: Database, **login: Any) -> psycopg.Connection:
+    """Take the leader's lock as a stranger."""
+    stranger = database.connect(**login)
+    stranger.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK_CLASS, LOCK_LEADER])
+    return stranger
+
+
+def watched_until_stale(standby: Election, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(module, "clock", lambda: now)
+    for _ in range(4):
+        assert standby.campaign() is None
+        now += 5.0
+
+
+def test_a_stranger_with_our_lock_is_named_and_left_alone(
+    database: Database,
+    candidates: Callable[..., Election],
+    seen: list[Event],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with hold(database, application_name="psql") as stranger:
+        watched_until_stale(candidates(seen), monkeypatch)
+        foreign = [e for e in seen if isinstance(e, events.ForeignHolder)]
+        assert foreign
+        assert foreign[0].holder.startswith("psql (backend ")
+        assert stranger.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_another_roles_session_is_named_although_its_start_is_hidden(
+    database: Database, seen: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with role(database, "relay") as ours, hold(database) as stranger:
+        url = make_url(ours.url("psycopg")).set(drivername="postgresql")
+        chosen = settings(database, heartbeat=1.0)
+        standby = election(
+            type(chosen)(
+                database_url=url.render_as_string(hide_password=False), broker_url=chosen.broker_url
+            ),
+            seen,
+        )
+        watched_until_stale(standby, monkeypatch)
+        foreign = [e for e in seen if isinstance(e, events.ForeignHolder)]
+        assert foreign
+        assert f"backend {stranger.info.backend_pid}" in foreign[0].holder
+        standby.close()
+
+
+def test_a_role_with_the_relays_rights_can_lead(database: Database, win: Callable[[Election], Term]) -> None:
+    with role(database, "relay") as ours:
+        url = make_url(ours.url("psycopg")).set(drivername="postgresql").render_as_string(hide_password=False)
+        chosen = settings(database)
+        term = win(election(type(chosen)(database_url=url, broker_url=chosen.broker_url)))
+        term.beat()
+        term.fence()
+        term.release()
+
+
+def test_a_relay_of_another_broker_is_refused_and_names_both(
+    candidates: Callable[..., Election], win: Callable[[Election], Term]
+) -> None:
+    win(candidates()).release()
+    with pytest.raises(
+        WrongEnvironment, match="published to broker same and this relay is set to broker other"
+    ):
+        candidates(digest="other").campaign()
+
+
+def test_take_over_moves_to_another_broker(
+    candidates: Callable[..., Election], win: Callable[[Election], Term]
+) -> None:
+    win(candidates()).release()
+    win(candidates(digest="other", take_over=True)).release()
+    with pytest.raises(WrongEnvironment):
+        candidates(digest="same").campaign()
+
+
+def test_a_standby_is_refused_once_the_leader_has_moved(
+    candidates: Callable[..., Election], win: Callable[[Election], Term]
+) -> None:
+    term = win(candidates())
+    standby = candidates()
+    assert standby.campaign() is None
+    term.release()
+    win(candidates(digest="other", take_over=True)).release()
+    with pytest.raises(WrongEnvironment):
+        eventually(standby.campaign, 3.0)
+
+
+def test_without_the_leaders_row_nobody_leads_and_the_remedy_is_told(
+    database: Database, candidates: Callable[..., Election]
+) -> None:
+    database.execute("DELETE FROM outbox.leader")
+    with pytest.raises(WrongEnvironment, match="INSERT INTO outbox\\.leader DEFAULT VALUES"):
+        candidates().campaign()
+
+
+def test_a_database_without_our_schema_is_refused(empty_database: Database) -> None:
+    with pytest.raises(WrongEnvironment, match="run outbox migrate"):
+        election(settings(empty_database)).campaign()
+
+
+def test_a_failure_after_the_lock_was_granted_keeps_no_lock(
+    database: Database, candidates: Callable[..., Election], win: Callable[[Election], Term]
+) -> None:
+    candidate = candidates()
+    with database.connect(autocommit=False) as other:
+        other.execute("SELECT FROM outbox.leader FOR UPDATE")
+        with pytest.raises(Postponed):
+            candidate.campaign()
+        query = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = %s"
+        eventually(lambda: database.value(query, LOCK_CLASS) == 0)
+        other.rollback()
+    win(candidate).release()
+
+
+def test_who_abstains_does_not_campaign(
+    candidates: Callable[..., Election], win: Callable[[Election], Term]
+) -> None:
+    candidate = candidates()
+    candidate.abstain(30.0)
+    assert candidate.campaign() is None
+    candidate.abstain(0.0)
+    win(candidate).release()
+
+
+def test_the_tip_is_the_last_position_that_was_drawn(
+    database: Database, candidates: Callable[..., Election], win: Callable[[Election], Term]
+) -> None:
+    term = win(candidates())
+    assert term.tip == 0
+    term.release()
+    database.execute("SELECT outbox.add('a.b', '{}') FROM generate_series(1, 3)")
+    term = win(candidates())
+    assert term.tip == 3
+    term.release()
+
+
+def test_holder_is_told_to_the_log(
+    candidates: Callable[..., Election], win: Callable[[Election], Term]
+) -> None:
+    term = win(candidates())
+    assert f"backend {term.backend.pid}" in str(candidates().holder())
+    term.release()
+    assert candidates().holder() is None
+
+
+def test_holder_of_an_unreachable_database_is_unknown(
+    database: Database, candidates: Callable[..., Election], proxy: Callable[[str], Proxy]
+) -> None:
+    between = proxy(database.dsn)
+    between.refuse()
+    chosen = settings(database)
+    candidate = election(type(chosen)(database_url=between.url(database.dsn), broker_url=chosen.broker_url))
+    assert candidate.holder() is None
+    with pytest.raises(Unreachable):
+        candidate.campaign()
