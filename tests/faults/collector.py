@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -86,6 +87,15 @@ class Collector:
     def first_of(self, term: int, timeout: float = 30.0) -> Delivery:
         """Return the first message of ``term`` or a later one; wait for it if need be."""
         return eventually(lambda: next((d for d in self.deliveries if d.term >= term), None), timeout)
+
+    def first_after(self, moment: float, timeout: float = 60.0) -> Delivery:
+        """Return the first message after ``moment`` that the broker does not merely repeat; wait for it."""
+
+        def fresh() -> Delivery | None:
+            new = takewhile(lambda delivery: delivery.at > moment, reversed(self.deliveries))
+            return next((d for d in reversed(list(new)) if not d.redelivered), None)
+
+        return eventually(fresh, timeout)
 
     def _run(self) -> None:
         while not self._stopping.is_set():

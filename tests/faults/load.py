@@ -69,7 +69,7 @@ class Load:
 
     def __init__(self, database: Database, shape: Shape) -> None:
         self.account = Account()
-        self._shape = shape
+        self._database, self._shape = database, shape
         self._engine = create_engine(
             database.url,
             pool_size=shape.writers,
@@ -107,6 +107,10 @@ class Load:
         """Wait until ``count`` more jobs than now are committed."""
         wanted = len(self.account.committed) + count
         eventually(lambda: len(self.account.committed) >= wanted, timeout)
+
+    def burst(self, count: int) -> None:
+        """Commit ``count`` more jobs at once, in one transaction: a relay's window is full for a moment."""
+        self.account.committed.extend(backlog(self._database, count).committed)
 
     def _work(self, number: int) -> None:
         shape, began = self._shape, time.monotonic()
