@@ -34,7 +34,7 @@ def refuse_unbound(session: Adds) -> None:
         Misuse: ``session.get_bind`` finds no engine for ``JobRow``.
     """
     if (
-        getattr(session, "bind", session) is None
+        getattr(session, "bind", None) is None
     ):  # one engine for everything is the common case, and needs no search
         _search(session)
 

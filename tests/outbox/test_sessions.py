@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import NullPool, create_engine
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Session, scoped_session, sessionmaker
 
 import outbox
@@ -47,6 +49,24 @@ def test_autocommit_whoever_set_it(database: Database, driver: str) -> None:
     by_engine.dispose()
 
 
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+def test_autocommit_of_a_session_that_is_awaited(database: Database, driver: str) -> None:
+    async def tried(**engine_options: str) -> None:
+        engine = create_async_engine(database.url_for(driver), poolclass=NullPool, **engine_options)
+        autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+        async with AsyncSession(engine if engine_options else autocommit) as session:
+            outbox.add(session, "order.paid", {})
+            with pytest.raises(outbox.Misuse, match="AUTOCOMMIT"):
+                await session.flush()
+            await session.rollback()
+            with pytest.raises(outbox.Misuse, match="AUTOCOMMIT"):
+                await outbox.add_unique_async(session, "order.paid", {}, unique="one")
+
+    asyncio.run(tried(isolation_level="AUTOCOMMIT"))
+    asyncio.run(tried())
+    assert count(database) == 0
+
+
 def test_a_row_that_is_added_without_our_function(database: Database) -> None:
     autocommit = database.engine.execution_options(isolation_level="AUTOCOMMIT")
     with Session(autocommit) as session:
@@ -76,6 +96,16 @@ def test_a_session_whose_binds_leave_us_out_hears_what_to_add(database: Database
         outbox.add(session, "order.paid", {})
         outbox.add_unique(session, "order.paid", {}, unique="one")
         session.commit()
+
+
+def test_an_awaited_session_whose_binds_leave_us_out_hears_it_too(database: Database) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    engine = create_async_engine(database.url_for("asyncpg"))
+    with pytest.raises(outbox.Misuse, match="add it to binds"):
+        outbox.add(AsyncSession(binds={Base: engine}), "order.paid", {})
+    outbox.add(AsyncSession(binds={Base: engine, JobRow: engine}), "order.paid", {})
 
 
 def test_add_unique_refuses_autocommit_before_its_statement(database: Database) -> None:
