@@ -33,9 +33,7 @@ def refuse_unbound(session: Adds) -> None:
     Raises:
         Misuse: ``session.get_bind`` finds no engine for ``JobRow``.
     """
-    if (
-        getattr(session, "bind", None) is None
-    ):  # one engine for everything is the common case, and needs no search
+    if getattr(session, "bind", None) is None:  # with one engine for everything there is nothing to search
         _search(session)
 
 
