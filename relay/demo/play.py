@@ -123,15 +123,24 @@ class Play:
         return engine
 
     def _raise_curtain(self) -> None:
-        """Start those who listen first, so that the first job has somewhere to go."""
+        """Start those who listen first: the wiretap alone would make a message routable, past the consumers."""
         self._cast.start("wiretap", "relay.demo.wiretap", str(self._folder))
-        for name in ("consumer-1", "consumer-2"):
-            self._cast.start(name, "relay", "consume", "relay.demo.receipts:handlers")
+        arguments = ("relay", "consume", "relay.demo.receipts:handlers")
+        consumers = [self._cast.start(name, *arguments) for name in ("consumer-1", "consumer-2")]
         self._relays = [self._cast.start(name, "relay", "relay") for name in ("relay-1", "relay-2")]
+        self._leader: Actor | None = None
+        for actor in consumers:
+            self._await(actor, "consumer_started")
         seconds, rate = str(self._options.seconds), str(ORDERS_A_SECOND)
         self._shop = self._cast.start("shop", "relay.demo.shop", str(self._folder), seconds, rate)
-        self._leader: Actor | None = None
         self._screen.tell("the shop is open; two relays, two consumers and a wiretap are running")
+
+    def _await(self, actor: Actor, event: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while event not in {found["event"] for found in actor.news()}:
+            if not actor.running or time.monotonic() > deadline:
+                raise OutboxError(f"demo: {actor.name} did not start: {actor.last_words()}")
+            time.sleep(LOOK_EVERY)
 
     def _play_until(self, deadline: float, show: Show) -> None:
         while time.monotonic() < deadline:
