@@ -112,8 +112,8 @@ class Consumer(Generic[S]):
                 or the schema is missing.
             Unreachable: The broker refuses the login.
         """
-        self._crew.start(self._handlers.lifespans)
         try:
+            self._crew.start(self._handlers.lifespans)
             self._register()
             while not self._stops:
                 self._live()
@@ -123,6 +123,7 @@ class Consumer(Generic[S]):
             if self._subscription is not None:
                 self._subscription.close()
             self._crew.close()
+            self._wake.close()
 
     def stop(self) -> None:
         """Take nothing new and finish; a second call ends at once. From any thread, or a signal's handler."""

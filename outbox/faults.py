@@ -6,6 +6,7 @@ Everything here goes by SQLSTATE, which every driver reports, so no driver is im
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from typing import Final
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -35,6 +36,8 @@ def state_of(error: BaseException) -> str | None:
 
 def passing(error: BaseException) -> bool:
     """Whether an error is the surroundings' and not the handler's: the job is tried again at no cost."""
+    if isinstance(error, CancelledError):  # the event loop ends before the handler does
+        return True
     state = state_of(error)
     return disconnected(error) if state is None else state.startswith(_PASSING)
 

@@ -7,6 +7,7 @@ seen.
 
 from __future__ import annotations
 
+import re
 import select
 from typing import TYPE_CHECKING, Any, Final
 
@@ -46,6 +47,9 @@ _PARTIAL: Final = 0.05
 _AT_ONCE: Final = 100
 """Messages read before finished work is looked at."""
 
+# Greedy up to the last "@": a password may hold one where somebody forgot to quote it.
+_LOGIN: Final = re.compile(r"(?<=://)([^:@/?#]*):.*@", re.DOTALL)
+
 _REFUSED_LOGIN: Final = (403, 530)
 
 
@@ -67,6 +71,7 @@ class Subscription:
         self, url: str, queue: str, generation: int, on_delivery: Callable[[Delivery], None]
     ) -> None:
         self.generation = generation
+        self._url = url
         self._queue = queue
         self._on_delivery = on_delivery
         self._amqp = url.split("://", 1)[0] in ("amqp", "amqps", "pyamqp")
@@ -84,7 +89,7 @@ class Subscription:
     @property
     def broker(self) -> str:
         """The address without its password, for logs."""
-        return str(self._client.as_uri()).partition("?")[0]
+        return _LOGIN.sub(r"\1:***@", self._url).partition("?")[0]
 
     def connect(self) -> None:
         """Open the connection: one try, no hidden ones.
@@ -219,7 +224,7 @@ class Subscription:
 
     def _wait_for_socket(self, wake: Wake, seconds: float) -> None:
         sock = self._connection.sock
-        if self._pending(sock) or wake.wait(seconds, sock.fileno()):
+        if self._pending(sock) or wake.wait(seconds, sock):
             for _ in range(_AT_ONCE):
                 self._drain(_PARTIAL)
                 if not self._pending(sock) and not select.select([sock], [], [], 0)[0]:
