@@ -123,7 +123,7 @@ class Play:
         return engine
 
     def _raise_curtain(self) -> None:
-        """Start those who listen first: the wiretap alone would make a message routable, past the consumers."""
+        """Start those who listen first: a message that the wiretap alone gets is routable, and not done."""
         self._cast.start("wiretap", "relay.demo.wiretap", str(self._folder))
         arguments = ("relay", "consume", "relay.demo.receipts:handlers")
         consumers = [self._cast.start(name, *arguments) for name in ("consumer-1", "consumer-2")]
