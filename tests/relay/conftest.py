@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
 from operating import Jobs
+from relays import Line, election, leading, line, settings
 from replicas import Replica
 
 from relay import cli, sandbox
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from click.testing import Result
     from databases import Database
     from servers import Servers
+
+    from outbox.events import Event
+    from relay.leader import Election
+    from relay.term import Term
 
 
 SHOP = """
@@ -71,3 +76,47 @@ def shop(tmp_path: Path) -> Path:
     """Return a folder with an application that has handlers."""
     (tmp_path / "shop.py").write_text(SHOP.format(queue="receipts"))
     return tmp_path
+
+
+@pytest.fixture
+def look(amqp_url: str) -> Iterator[Line]:
+    """A connection to the test's virtual host."""
+    with line(amqp_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def term(database: Database) -> Iterator[Term]:
+    """A term of ``database``."""
+    with leading(database) as won:
+        yield won
+
+
+@pytest.fixture
+def candidates(database: Database) -> Iterator[Callable[..., Election]]:
+    """Make candidates for ``database``; close their sessions at the end."""
+    made: list[Election] = []
+
+    def make(seen: list[Event] | None = None, digest: str = "same", **changes: Any) -> Election:
+        made.append(election(settings(database, **changes), seen, digest))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def win() -> Iterator[Callable[[Election], Term]]:
+    """Have candidates win; end their terms at the end."""
+    won: list[Term] = []
+
+    def campaign(candidate: Election) -> Term:
+        term = candidate.campaign()
+        assert term is not None
+        won.append(term)
+        return term
+
+    yield campaign
+    for term in won:
+        term.backend.close()
