@@ -12,6 +12,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,8 @@ def data_folder(folder: Path, account: Account) -> Path:
     account.own(folder)
     if account.may("w", folder):
         return folder
-    folder.rmdir()
+    with suppress(OSError):  # it holds what another account left there
+        folder.rmdir()
     elsewhere = Path(tempfile.mkdtemp(prefix="outbox-sandbox-"))
     account.own(elsewhere)
     return elsewhere
