@@ -26,58 +26,60 @@ if TYPE_CHECKING:
 BATCH: Final = 500
 SLICE: Final = 0.05
 """Seconds of chores in a row; a window must not wait for a long prune."""
+SHARE: Final = 20
+"""A slow chore rests for so many times its own time: beside a million dead rows the mere look takes long."""
 ALIGN_EVERY: Final = 10.0
 
 STAGE: Final = f"""
 WITH {FENCED}, d AS MATERIALIZED (
-    SELECT id FROM outbox.job WHERE state = 'scheduled' AND available_at <= statement_timestamp()
+    SELECT ctid AS spot FROM outbox.job WHERE state = 'scheduled' AND available_at <= statement_timestamp()
        AND EXISTS (SELECT FROM f)
     ORDER BY available_at LIMIT %(rows)s FOR NO KEY UPDATE SKIP LOCKED)
 UPDATE outbox.job j SET state = 'pending', version = j.version + 1,
     first_pos = coalesce(j.first_pos, j.pos), pos = DEFAULT
-FROM d WHERE j.id = d.id RETURNING j.id
+FROM d WHERE j.ctid = d.spot RETURNING j.id
 """
 
 RESCUE: Final = f"""
 WITH {FENCED}, d AS MATERIALIZED (
-    SELECT id FROM outbox.job WHERE state = 'running' AND lease_until < statement_timestamp()
+    SELECT ctid AS spot FROM outbox.job WHERE state = 'running' AND lease_until < statement_timestamp()
        AND EXISTS (SELECT FROM f)
     ORDER BY lease_until LIMIT %(rows)s FOR NO KEY UPDATE SKIP LOCKED)
 UPDATE outbox.job j SET version = j.version + 1, available_at = clock_timestamp(),
     state = CASE WHEN j.attempt >= j.max_attempts THEN 'dead' ELSE 'scheduled' END,
     error = 'the lease ran out: the consumer died, stood still, or lost the database'
-FROM d WHERE j.id = d.id RETURNING j.state
+FROM d WHERE j.ctid = d.spot RETURNING j.state
 """
 
 OVERDUE: Final = """
-SELECT DISTINCT o.kind, t.queue FROM (
-    SELECT kind FROM outbox.job WHERE state = 'published' AND tracked
-       AND published_at < statement_timestamp() - make_interval(secs => %(after)s) ORDER BY published_at LIMIT
-       1000) o
-JOIN outbox.taker t ON t.kind = o.kind
+SELECT t.kind, t.queue FROM outbox.taker t WHERE (
+    SELECT j.published_at FROM outbox.job j
+     WHERE j.state = 'published' AND j.tracked AND j.kind = t.kind ORDER BY j.published_at LIMIT 1
+) < statement_timestamp() - make_interval(secs => %(after)s)
 """
 
 # The version stays: whichever copy arrives does the work, and a slow consumer is not made stale again and
 # again. A job that a handler has claimed is left alone.
 REDELIVER: Final = f"""
-WITH {FENCED}, d AS MATERIALIZED (
-    SELECT id FROM outbox.job WHERE state = 'published' AND tracked AND kind = ANY(%(kinds)s)
+WITH {FENCED}, l AS MATERIALIZED (
+    SELECT id, ctid AS spot FROM outbox.job WHERE state = 'published' AND tracked AND kind = %(kind)s
        AND EXISTS (SELECT FROM f)
        AND published_at < statement_timestamp() - make_interval(secs => %(after)s)
        AND published_at < statement_timestamp() - make_interval(secs => %(after)s) * (2 ^ least(sends - 1, 8))
     ORDER BY published_at LIMIT %(rows)s FOR NO KEY UPDATE SKIP LOCKED),
-c AS MATERIALIZED (SELECT id FROM d WHERE pg_try_advisory_xact_lock(hashtextextended(id::text, 0)))
+d AS MATERIALIZED (SELECT spot FROM l WHERE pg_try_advisory_xact_lock(hashtextextended(id::text, 0)))
 UPDATE outbox.job j SET state = 'pending', sends = j.sends + 1,
     first_pos = coalesce(j.first_pos, j.pos), pos = DEFAULT
-FROM c WHERE j.id = c.id RETURNING j.id
+FROM d WHERE j.ctid = d.spot RETURNING j.id
 """
 
 PRUNE: Final = """
 WITH d AS MATERIALIZED (
-    SELECT id FROM outbox.job WHERE {what} < statement_timestamp() - make_interval(secs => %(after)s)
+    SELECT id, ctid AS spot FROM outbox.job
+     WHERE {what} < statement_timestamp() - make_interval(secs => %(after)s)
     ORDER BY {when} LIMIT %(rows)s FOR UPDATE SKIP LOCKED),
-t AS (DELETE FROM outbox.transition t USING d WHERE t.job_id = d.id)
-DELETE FROM outbox.job j USING d WHERE j.id = d.id RETURNING j.id
+t AS (DELETE FROM outbox.transition WHERE job_id = ANY (ARRAY(SELECT id FROM d)))
+DELETE FROM outbox.job j USING d WHERE j.ctid = d.spot RETURNING j.id
 """
 PRUNE_JOBS: Final = PRUNE.format(
     what="state IN ('succeeded', 'cancelled') AND finished_at", when="finished_at"
@@ -131,9 +133,10 @@ class Chores:
                 continue
             if clock() - began > SLICE:
                 return True
+            at = clock()
             unfinished = self._try(chore)
             more = more or unfinished
-            self._due[n] = clock() + (0.0 if unfinished else every)
+            self._due[n] = clock() + (0.0 if unfinished else max(every, SHARE * (clock() - at)))
         return more
 
     def _try(self, chore: Callable[[], bool]) -> bool:
@@ -158,13 +161,16 @@ class Chores:
     def _redeliver(self) -> bool:
         """Send again what was published, never finished, and is in no queue any more."""
         after = {"after": self._settings.redeliver_after}
-        lost = [kind for kind, queue in self._rows(OVERDUE, **after) if self._broker.depth(queue) == 0]
-        if not lost:
-            return False
-        count = len(self._rows(REDELIVER, kinds=lost, **after))
-        if count:
-            self._observe(events.JobsRedelivered(count))
-        return count == BATCH
+        depths: dict[str, int | None] = {}
+        counts = [0]
+        for kind, queue in self._rows(OVERDUE, **after):
+            if queue not in depths:
+                depths[queue] = self._broker.depth(queue)
+            if depths[queue] == 0:
+                counts.append(len(self._rows(REDELIVER, kind=kind, **after)))
+        if any(counts):
+            self._observe(events.JobsRedelivered(sum(counts)))
+        return max(counts) == BATCH
 
     def _prune_jobs(self) -> bool:
         return self._prune(PRUNE_JOBS)

@@ -15,6 +15,11 @@ COLUMNS: Final = (
 """What a fetch reads, in the order of ``Row``'s fields."""
 
 
+def prefixed(alias: str) -> str:
+    """Return ``COLUMNS`` of one relation of a statement."""
+    return ", ".join(f"{alias}.{name.strip()}" for name in COLUMNS.split(","))
+
+
 class Row(NamedTuple):
     """One pending version of one job. The relay's memory is keyed by ``ident``, never by the id alone."""
 

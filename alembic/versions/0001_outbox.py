@@ -78,7 +78,7 @@ INDEXES = (
        ((coalesce(exchange, '*') || chr(31) || coalesce(routing_key, '*') || chr(31) || kind), line)
        WHERE state = 'parked'""",
     "CREATE INDEX job_leased ON outbox.job (lease_until) WHERE state = 'running'",
-    "CREATE INDEX job_outstanding ON outbox.job (published_at) WHERE state = 'published' AND tracked",
+    "CREATE INDEX job_outstanding ON outbox.job (kind, published_at) WHERE state = 'published' AND tracked",
     "CREATE INDEX job_told ON outbox.job (published_at) WHERE state = 'published' AND NOT tracked",
     "CREATE INDEX job_finished ON outbox.job (finished_at) WHERE state IN ('succeeded', 'cancelled')",
     "CREATE INDEX job_dead ON outbox.job (finished_at) WHERE state = 'dead'",
