@@ -1,6 +1,6 @@
 """A consumer as a process of its own, for tests that kill it: ``python consumer_app.py``.
 
-Configured by the environment: DATABASE_URL, BROKER_URL, CONCURRENCY, LEASE (seconds of a lease, else transactional).
+Configured by the environment: DATABASE_URL, BROKER_URL, CONCURRENCY, GRACE, and LEASE (seconds).
 """
 
 from __future__ import annotations
