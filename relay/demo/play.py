@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 ORDERS_A_SECOND: Final = 100
 KILL_LEADER: Final = 0.3
 RESTART_BROKER: Final = 0.6
+SETTINGS: Final = {
+    "OUTBOX_LOG": "json",
+    "OUTBOX_REDELIVER_AFTER": "5",  # nobody watches for the usual ten minutes what a broker of grade B lost
+}
 PATIENCE: Final = 25.0
 LOOK_EVERY: Final = 0.1
 
@@ -85,11 +89,14 @@ class Play:
         self._postgres = stack.enter_context(sandbox.postgres(folder / "postgres", source=options.source))
         self._broker = stack.enter_context(self._chosen_broker())
         grade = transports.admit(self._broker.url, allow_lossy=False)
-        self.servers = [self._postgres.source, f"{self._broker.source}: grade {grade.letter}, {grade.reason}"]
+        self.servers = [
+            near(self._postgres.source),
+            f"{near(self._broker.source)}: grade {grade.letter}, {grade.reason}",
+        ]
         self._engine = self._prepare()
         stack.callback(self._engine.dispose)
         env = {"OUTBOX_DATABASE_URL": self._postgres.url, "OUTBOX_BROKER_URL": self._broker.url}
-        self._cast = Cast(folder, env | {"OUTBOX_LOG": "json"})
+        self._cast = Cast(folder, env | {"DEMO_FOLDER": str(folder)} | SETTINGS)
         stack.callback(self._cast.close)
 
     def perform(self) -> Verdict:
@@ -181,3 +188,8 @@ class Play:
     def _count(self) -> Verdict:
         with Session(self._engine) as session:
             return judge(self._folder, session.scalars(select(Receipt.order_id)).all())
+
+
+def near(source: str) -> str:
+    """Return where a server comes from, relative to here if it is below."""
+    return source.replace(f"{Path.cwd()}/", "")

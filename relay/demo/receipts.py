@@ -1,9 +1,12 @@
-"""The demo's handlers, run by ``outbox consume relay.demo.receipts:handlers``: ten lines, like anybody's."""
+"""The demo's handlers, for ``outbox consume relay.demo.receipts:handlers``; each run is noted in a file."""
 
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session, sessionmaker
@@ -12,8 +15,21 @@ import outbox
 from relay import urls
 from relay.demo.shop import Receipt
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 engine = create_engine(urls.sqlalchemy(os.environ["OUTBOX_DATABASE_URL"]), pool_pre_ping=True)
-handlers = outbox.Handlers("receipts", session=sessionmaker(engine))
+notes = (Path(os.environ["DEMO_FOLDER"]) / f"handled-{os.getpid()}").open("a")
+
+
+@contextmanager
+def noted(job: outbox.Job) -> Iterator[None]:
+    """Note that a job was handed to its handler, whatever becomes of it."""
+    print(job.id, job.key, file=notes, flush=True)
+    yield
+
+
+handlers = outbox.Handlers("receipts", session=sessionmaker(engine), around=noted)
 
 
 @handlers("order.paid")

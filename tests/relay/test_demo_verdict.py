@@ -50,6 +50,12 @@ def test_each_broken_promise_is_seen(
     assert not seen.kept
 
 
+def test_a_job_that_its_handler_got_is_not_lost_with_the_wiretaps_copy(tmp_path: Path) -> None:
+    (tmp_path / "handled-1").write_text("j3 k\n")
+    seen = verdict(tmp_path, ["j1 k first", "j2 k first"], [1, 2, 3])
+    assert (seen.lost, seen.delivered, seen.kept) == (0, 3, True)
+
+
 def test_a_line_that_is_being_written_does_not_count_yet(tmp_path: Path) -> None:
     verdict(tmp_path, [], [])
     (tmp_path / "delivered").write_text("j1 k first\nj2 k fi")
