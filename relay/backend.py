@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -17,7 +18,7 @@ from outbox.errors import OutboxError, Unreachable, WrongEnvironment
 from relay.seam import database_error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
 APPLICATION: Final = "outbox-relay"
 
@@ -35,14 +36,10 @@ SETTINGS: Final = {
     "synchronous_commit": "on",  # off would make the barrier before a window no barrier
     "default_transaction_isolation": "read committed",
     "default_transaction_read_only": "off",
-    # Every statement here finds few rows by an index, in an order that matters, and every other plan is a
-    # stall; a kept one was made for a table of another size.
-    "plan_cache_mode": "force_custom_plan",
-    "enable_bitmapscan": "off",
+    # Every statement here finds few rows by an index, in an order that matters; a stale plan of another shape
+    # is a stall.
     "enable_hashjoin": "off",
-    "enable_material": "off",
     "enable_mergejoin": "off",
-    "enable_seqscan": "off",
     "jit": "off",
 }
 OPTIONAL_SETTINGS: Final = {"client_connection_check_interval": "1s"}  # read-only on some managed services
@@ -55,11 +52,39 @@ CONNECT: Final[dict[str, Any]] = {
     "tcp_user_timeout": 4000,
 }
 
+ANSWER_WITHIN: Final = 4.0
+"""Seconds within which a server that ends statements after two has answered, or is not there any more."""
+
 NOT_THIS_TIME: Final = ("22", "23", "40", "53", "54", "55", "57014")
 """SQLSTATEs of a statement that failed on a healthy session: it is tried again later, and nothing is lost."""
 
 NOT_ALLOWED: Final = ("3D", "3F", "42")
 """SQLSTATEs that no repetition mends: a missing right, table, schema or database."""
+
+
+class Silent(psycopg.OperationalError):
+    """No answer came, not even the one that the statement took too long."""
+
+
+class Session(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that waits for no answer for ever: a frozen server's kernel keeps it alive."""
+
+    def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+        """Wait as psycopg does. Raises ``Silent``."""
+        return super().wait(_within(ANSWER_WITHIN, gen), *args, **kwargs)
+
+
+def _within(seconds: float, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """Pass on what psycopg's generator asks for, until it has come to its end or time is up."""
+    until, ready = time.monotonic() + seconds, None
+    while True:
+        try:
+            wanted = steps.send(ready)
+        except StopIteration as end:
+            return end.value
+        ready = yield wanted
+        if not ready and time.monotonic() > until:
+            raise Silent(f"no answer for {seconds:g} s")
 
 
 class Postponed(OutboxError):
@@ -89,7 +114,7 @@ class Backend:
 
     def __init__(self, dsn: str) -> None:
         try:
-            self._connection = psycopg.Connection[tuple[Any, ...]].connect(
+            self._connection = Session.connect(
                 dsn, autocommit=True, row_factory=tuple_row, application_name=label(), **CONNECT
             )
         except psycopg.OperationalError as error:
@@ -159,6 +184,8 @@ class Backend:
 
     def _judge(self, error: psycopg.Error) -> OutboxError:
         state = error.sqlstate or ""
+        if isinstance(error, Silent):
+            self.close()  # else the next one would wait as long
         if self._connection.broken or self._connection.closed:
             return Unreachable(f"PostgreSQL: {one_line(error)}")
         if state.startswith(NOT_THIS_TIME):
