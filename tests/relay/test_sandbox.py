@@ -157,7 +157,9 @@ def test_a_server_that_does_not_start_says_why_in_one_line(
     start: Any, settings: dict[str, str], why: str, servers: Servers, tmp_path: Path
 ) -> None:
     with pytest.raises(sandbox.StartFailed) as caught:
-        servers.need(start.__name__, "auto", [("any", partial(start, tmp_path, settings=settings))])
+        servers.need(
+            f"sandbox {start.__name__}", "auto", [("any", partial(start, tmp_path, settings=settings))]
+        )
     assert why in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "did not start: " in str(caught.value)
@@ -187,7 +189,7 @@ def test_a_port_that_was_taken_meanwhile_is_given_up(
             return given[-1]
 
         monkeypatch.setattr(ports, "free_port", racing)
-        with servers.need(start.__name__, "auto", [("any", partial(start, tmp_path))]) as server:
+        with servers.need(f"sandbox {start.__name__}", "auto", [("any", partial(start, tmp_path))]) as server:
             assert given[0] == taken != server.port
 
 
