@@ -63,6 +63,8 @@ class Window:
         self._returned: dict[str, str] = {}
         self._bytes = 0
         self._clean = 0
+        self.settled = 0
+        """Messages that the broker has spoken of."""
         self._outcomes = Outcomes([], [], [], [])
         self.suspects: set[Ident] = set()
         self.search: set[Ident] = set()
@@ -219,6 +221,7 @@ class Window:
     def _grow(self, settled: int) -> None:
         """After each clean window a tenth comes back, and the patience shrinks to normal."""
         self._clean += settled
+        self.settled += settled
         if self._clean >= self.limit and self.limit < self._most:
             self._clean = 0
             self.limit = min(float(self._most), self.limit * (1 + GIVE_BACK) + 1)
