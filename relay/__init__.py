@@ -1,4 +1,4 @@
-"""The service that moves committed jobs to the broker, and the command line. Applications import none of it.
+"""The service that moves committed jobs to the broker, and the command line. Nothing here is imported by applications.
 
 Start reading at ``loop.py``. Who leads: ``leader``, ``term``, ``backend``. What is sent: ``reader``,
 ``ledger``,

@@ -7,6 +7,7 @@ README may promise.
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple
 
 from outbox.errors import WrongEnvironment
@@ -33,13 +34,20 @@ FAMILIES: Final = {
     "pyamqp": "amqp",
     "redis": "redis",
     "rediss": "redis",
-    "sentinel": "redis",
     "memory": "memory",
 }
 
 
+_LISTED: Final = re.compile(r";(?=[a-z][a-z0-9+.\-]*://)", re.IGNORECASE)
+
+
+def listed(url: str) -> list[str]:
+    """Return the single addresses of a broker's address: several are divided by ``;``."""
+    return _LISTED.split(url)
+
+
 def family(url: str) -> str:
-    """Return which of our publishers serves a broker's URL.
+    """Return which of our publishers serves a single broker's URL.
 
     Raises:
         WrongEnvironment: none does.
@@ -53,15 +61,20 @@ def family(url: str) -> str:
 
 
 def admit(url: str, *, allow_lossy: bool) -> Grade:
-    """Return the grade of a broker's transport.
+    """Return the grade of a broker's transport: the worst, where there are several to turn to.
+
+    Args:
+        url: the broker's address, or several.
+        allow_lossy: take grade F too.
 
     Raises:
         WrongEnvironment: it would report success for what it loses, and nobody said ``--allow-lossy``.
     """
-    grade = GRADES[family(url)]
+    worst = max(listed(url), key=lambda each: GRADES[family(each)].letter)
+    grade = GRADES[family(worst)]
     if grade.letter == "F" and not allow_lossy:
         raise WrongEnvironment(
-            f"the transport of {url.split(':', 1)[0]}:// has grade F ({grade.reason}): "
+            f"the transport of {worst.split(':', 1)[0]}:// has grade F ({grade.reason}): "
             "choose another broker, or accept losses with --allow-lossy"
         )
     return grade

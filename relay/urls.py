@@ -10,14 +10,13 @@ import re
 from typing import Final
 
 from outbox.errors import ConfigError
-from relay.transports import FAMILIES
+from relay.transports import FAMILIES, listed
 
 BROKER_SCHEMES: Final = tuple(FAMILIES)
 """kombu imports whatever module a scheme names, so only these reach it."""
 
 _DATABASE = re.compile(r"(postgres|postgresql)(\+[a-z0-9_]+)?://", re.IGNORECASE)
 _SCHEME = re.compile(r"([a-z][a-z0-9+.\-]*)://", re.IGNORECASE)
-_LISTED = re.compile(r";(?=[a-z][a-z0-9+.\-]*://)", re.IGNORECASE)
 _USERINFO = re.compile(r"(?<=://)([^:@/?#]*):(?:.*)@", re.DOTALL)
 _HOST = r"(?:\[[0-9a-f:.%]+\]|[^@/:,\[\]]*)(?::\d*)?"
 _PLAIN = re.compile(rf"(?:[^@/:]*(?::[^@/:]*)?@)?{_HOST}(?:,{_HOST})*(?:/[^@]*)?", re.IGNORECASE)
@@ -116,11 +115,6 @@ def broker(url: str) -> str:
             raise ConfigError([f"the broker URL has {given}, and may have {', '.join(BROKER_SCHEMES)}"])
         _refuse_unquoted(part[scheme.end() :].partition("?")[0], "broker")
     return url
-
-
-def listed(url: str) -> list[str]:
-    """Return the single addresses of a broker's address: several are divided by ``;``."""
-    return _LISTED.split(url)
 
 
 def masked(url: str) -> str:

@@ -85,7 +85,7 @@ def test_an_unquoted_password_is_refused_and_not_repeated(password: str) -> None
         "amqp://u:p@h1;amqp://u:p@h2",
         "redis://:p@h:6379/0",
         "rediss://h:6380/1?ssl_cert_reqs=required",
-        "sentinel://:p@h:26379;sentinel://:p@h2:26379",
+        "redis://:p@h:26379/0;redis://:p@h2:26379/0",
         "memory://",
     ],
 )
