@@ -22,12 +22,12 @@ WORDING: Final[dict[type[Event], tuple[int, str]]] = {
     events.LeadershipGained: (logging.INFO, "leading, term {term}"),
     events.LeadershipGivenUp: (
         logging.WARNING,
-        "no longer leading (term {term}): {reason}; lock now held by {holder}",
+        "no longer leading (term {term}): {reason}{held}",
     ),
     events.StandingBy: (logging.INFO, "standing by; leader is {holder}"),
     events.ForeignHolder: (
         logging.WARNING,
-        "the leader's lock is held by {holder}, silent for {silent:.0f} s and not ours to end: end that session",
+        "the lock is held by {holder}, silent for {silent:.0f} s and not ours to end: end that session",
     ),
     events.LeaderDeposed: (logging.WARNING, "deposed {holder}, silent for {silent:.1f} s"),
     events.DatabaseLost: (logging.WARNING, "database unreachable: {reason}; again in {wait:.1f} s"),
@@ -74,8 +74,9 @@ def name(kind: type[Event]) -> str:
 def sentence(event: Event) -> str:
     """Return the one line that tells a person what happened."""
     fields = asdict(event)
-    reason = fields.get("reason")
-    return WORDING[type(event)][1].format(**fields, because=f": {reason}" if reason else "")
+    reason, holder = fields.get("reason"), fields.get("holder")
+    because, held = f": {reason}" if reason else "", f"; {holder} holds the lock now" if holder else ""
+    return WORDING[type(event)][1].format(**fields, because=because, held=held)
 
 
 class Formatter(logging.Formatter):
