@@ -1,4 +1,4 @@
-"""The service that moves committed jobs to the broker, and the command line. Nothing here is imported by applications.
+"""The service that moves committed jobs to the broker, and the command line: no application imports it.
 
 Start reading at ``loop.py``. Who leads: ``leader``, ``term``, ``backend``. What is sent: ``reader``,
 ``ledger``,

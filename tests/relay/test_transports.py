@@ -26,7 +26,7 @@ def test_the_grade_is_the_worst_of_those_to_turn_to(url: str, letter: str) -> No
 
 @pytest.mark.parametrize("url", ["memory://", "amqp://a//;memory://"])
 def test_a_lossy_transport_is_refused_unless_it_is_asked_for(url: str) -> None:
-    with pytest.raises(WrongEnvironment, match="memory:// has grade F .*--allow-lossy"):
+    with pytest.raises(WrongEnvironment, match=r"memory:// has grade F .*--allow-lossy"):
         admit(url, allow_lossy=False)
     assert admit(url, allow_lossy=True).letter == "F"
 
