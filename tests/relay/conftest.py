@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pika
 import pytest
 from click.testing import CliRunner
 from operating import Jobs
 from relays import Line, election, leading, line, settings
 from replicas import Replica
+from senders import Sender
 
 from relay import cli, sandbox
 
@@ -83,6 +85,29 @@ def look(amqp_url: str) -> Iterator[Line]:
     """A connection to the test's virtual host."""
     with line(amqp_url) as opened:
         yield opened
+
+
+@pytest.fixture
+def senders(amqp_url: str, term: Term) -> Iterator[Callable[..., Sender]]:
+    """Open publishers; drop them at the end."""
+    made: list[Sender] = []
+
+    def make(url: str = amqp_url, **options: Any) -> Sender:
+        made.append(Sender(url, term, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.publisher.drop()
+
+
+@pytest.fixture
+def inner(amqp_url: str) -> str:
+    """Return the name of an exchange into which no client may publish."""
+    connection = pika.BlockingConnection(pika.URLParameters(amqp_url))
+    connection.channel().exchange_declare("inner", "topic", durable=True, internal=True)
+    connection.close()
+    return "inner"
 
 
 @pytest.fixture
