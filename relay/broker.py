@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FIRST_WAIT: Final = 0.25
 LONGEST_WAIT: Final = 5.0
+"""Seconds between attempts, plus jitter: an outage sees at most twelve a minute from each relay."""
 PUBLISHERS: Final[dict[str, type[AmqpPublisher | VirtualPublisher]]] = {
     "amqp": AmqpPublisher,
     "redis": VirtualPublisher,
@@ -50,6 +51,7 @@ class Broker:
         self.publisher: AmqpPublisher | VirtualPublisher | None = None
         self.reason = "not connected yet"
         self._wait, self._try_at = FIRST_WAIT, 0.0
+        self._connected_at, self._settled_before = 0.0, 0
         self._blocked: str | None = None
         self.lost_at = clock()
         self.losses = 0
@@ -151,19 +153,25 @@ class Broker:
         except BrokerGone as gone:
             self._lost(gone)
             return
-        self.publisher, self._wait = publisher, FIRST_WAIT
-        self._blocked = None
+        self.publisher, self._blocked = publisher, None
+        self._connected_at, self._settled_before = clock(), self.window.settled
         self._observe(events.BrokerConnected(urls.masked(url)))
 
     def _lost(self, gone: BrokerGone) -> None:
         if self.publisher is not None:
             self.lost_at = clock()
             self.losses += 1
+            self._wait = FIRST_WAIT if self._was_of_use else self._wait
         self.publisher, self.reason = None, str(gone)
-        wait = self._wait * random.uniform(0.75, 1.25)  # noqa: S311 - jitter, not a secret
+        wait = self._wait * random.uniform(1.0, 1.25)  # noqa: S311 - jitter, not a secret
         self._wait = min(LONGEST_WAIT, self._wait * 2)
         self._try_at = clock() + wait
         self._observe(events.BrokerLost(self.reason, gone.unknown, wait))
+
+    @property
+    def _was_of_use(self) -> bool:
+        """Whether the connection lasted, or settled anything: a broker that hangs up is not stormed."""
+        return self.window.settled > self._settled_before or clock() - self._connected_at > LONGEST_WAIT
 
     def _notice_block(self) -> None:
         blocked = self.publisher.blocked if self.publisher is not None else None
