@@ -10,7 +10,9 @@ import pytest
 
 from outbox import events, logs
 
-KINDS = events.Event.__subclasses__()
+KINDS = [kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, events.Event)][
+    1:
+]
 SAMPLES = {
     "str": "some words",
     "int": 3,
