@@ -1,0 +1,171 @@
+"""Publishing through kombu's virtual transports: nothing is dropped in silence, nobody waited for."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from kombu import Connection, Exchange, Queue
+from relays import nothing, row
+
+from outbox.errors import LeadershipLost
+from relay import sandbox
+from relay.publisher import BrokerGone
+from relay.routes import Routes
+from relay.virtual import VirtualPublisher, opened
+from relay.window import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from relay.term import Term
+
+
+@pytest.fixture
+def window() -> Window:
+    return Window(1000, 8_000_000)
+
+
+@pytest.fixture
+def publisher(redis_url: str, window: Window) -> Iterator[VirtualPublisher]:
+    made = VirtualPublisher(redis_url, Routes("outbox", ()), window)
+    made.connect(nothing)
+    yield made
+    made.drop()
+
+
+@pytest.fixture
+def server(redis_url: str) -> Iterator[Any]:
+    """Kombu as a consumer has it."""
+    with Connection(redis_url) as connection:
+        yield connection
+
+
+def bind(server: Any, queue: str, kinds: str, exchange: str = "outbox", kind: str = "topic") -> Any:
+    bound = Queue(queue, Exchange(exchange, kind, durable=True), routing_key=kinds)(server.default_channel)
+    bound.declare()
+    return bound
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_what_is_bound_is_confirmed_and_arrives(
+    publisher: VirtualPublisher, window: Window, server: Any, term: Term
+) -> None:
+    queue = bind(server, "all", "#")
+    rows = [row(payload=b'{"n": 1}', headers={"trace": "1"}) for _ in range(20)]
+    assert publisher.send(rows, term, lambda _: True)
+    assert {r.id for r in window.take().confirmed} == {r.id for r in rows}
+    assert publisher.depth("all") == 20
+    message = queue.get()
+    assert message.body == b'{"n": 1}'
+    assert uuid.UUID(message.properties["message_id"]) == rows[0].id
+    assert message.headers["trace"] == "1"
+    assert message.headers["x-outbox-possible-duplicate"] is True
+
+
+def test_what_nothing_is_bound_for_is_unroutable(
+    publisher: VirtualPublisher, window: Window, server: Any, term: Term
+) -> None:
+    bind(server, "known", "known.#")
+    rows = [row(kind="known.x"), row(kind="other.x"), row(kind="known.y")]
+    publisher.send(rows, term, lambda _: False)
+    outcomes = window.take()
+    assert {r.id for r in outcomes.confirmed} == {rows[0].id, rows[2].id}
+    assert [(r.id, words) for r, words in outcomes.unroutable] == [
+        (rows[1].id, "nothing is bound to 'outbox' for 'other.x'")
+    ]
+    assert publisher.depth("known") == 2
+
+
+def test_a_jobs_own_exchange_is_no_direct_one(
+    publisher: VirtualPublisher, window: Window, server: Any, term: Term
+) -> None:
+    """Of an exchange that it has not declared kombu believes so, and drops what a pattern is bound for."""
+    bind(server, "own", "order.*", exchange="own")
+    publisher.send([row(kind="order.paid", exchange="own")], term, lambda _: False)
+    assert len(window.take().confirmed) == 1
+    assert publisher.depth("own") == 1
+
+
+def test_a_queue_can_be_named_directly(publisher: VirtualPublisher, window: Window, term: Term) -> None:
+    publisher.send([row(exchange="", routing_key="plain")], term, lambda _: False)
+    assert len(window.take().confirmed) == 1
+    assert publisher.depth("plain") == 1
+
+
+def test_a_queue_that_is_unbound_takes_no_more(
+    publisher: VirtualPublisher, window: Window, server: Any, term: Term
+) -> None:
+    queue = bind(server, "all", "#")
+    publisher.send([row()], term, lambda _: False)
+    queue.delete()
+    publisher.send([row()], term, lambda _: False)
+    outcomes = window.take()
+    assert (len(outcomes.confirmed), len(outcomes.unroutable)) == (1, 1)
+
+
+def test_without_trust_nothing_is_sent(
+    publisher: VirtualPublisher, window: Window, server: Any, term: Term
+) -> None:
+    bind(server, "all", "#")
+    term._deadline, term._heartbeat = 0.0, 10**9
+    with pytest.raises(LeadershipLost):
+        publisher.send([row()], term, lambda _: False)
+    assert publisher.depth("all") == 0
+
+
+def test_reconnects_leave_nothing_open(redis_url: str, window: Window) -> None:
+    before = open_files()
+    for _ in range(50):
+        made = VirtualPublisher(redis_url, Routes("outbox", ()), window)
+        made.connect(nothing)
+        assert made.depth("all") == 0
+        made.drop()
+    assert open_files() == before
+
+
+def test_a_server_that_is_gone_or_frozen_is_not_waited_for(
+    tmp_path: Path, window: Window, term: Term
+) -> None:
+    rows = [row(exchange="", routing_key="q")]
+    with sandbox.valkey(tmp_path) as server:
+        publisher = VirtualPublisher(server.url, Routes("outbox", ()), window)
+        other = VirtualPublisher(server.url, Routes("outbox", ()), window)
+        publisher.connect(nothing)
+        server.pause()
+        publisher._asked_at = float("-inf")
+        took = {"settle": seconds(publisher.settle), "connect": seconds(lambda: other.connect(nothing))}
+        server.resume()
+        publisher.connect(nothing)
+        server.kill()
+        took["send"] = seconds(lambda: publisher.send(rows, term, lambda _: False))
+        took["dead"] = seconds(lambda: publisher.connect(nothing))
+    assert max(took.values()) < 2.0, took
+    assert len(window.suspects) == 1
+
+
+def seconds(step: Any) -> float:
+    """How long a step takes to find out that the server is gone."""
+    began = time.monotonic()
+    with pytest.raises(BrokerGone):
+        step()
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize(
+    ("url", "checked"),
+    [
+        ("rediss://h/0", "CERT_REQUIRED"),
+        ("rediss://h/0?ssl_cert_reqs=none", "CERT_NONE"),
+        ("redis://h/0", None),
+    ],
+)
+def test_certificates_are_checked_unless_the_address_says_otherwise(url: str, checked: str | None) -> None:
+    ssl = opened(url).ssl
+    assert (ssl["ssl_cert_reqs"].name if checked else ssl) == (checked or None)
