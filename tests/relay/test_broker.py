@@ -181,7 +181,7 @@ def test_a_refusal_that_ends_the_relay_leaves_no_socket_open(
     before = open_files()
     with pytest.raises(WrongEnvironment):
         lines(amqp_url, "other").tend(nothing)
-    assert open_files() == before
+    assert open_files() <= before
 
 
 def test_a_heartbeat_that_is_lost_while_connecting_leaves_no_socket_open(
@@ -193,7 +193,7 @@ def test_a_heartbeat_that_is_lost_while_connecting_leaves_no_socket_open(
     before = open_files()
     with pytest.raises(LeadershipLost):
         lines(amqp_url).tend(lost)
-    assert open_files() == before
+    assert open_files() <= before
 
 
 def test_two_hundred_reconnects_leave_nothing_open(lines: Callable[..., Broker], amqp_url: str) -> None:
@@ -204,7 +204,7 @@ def test_two_hundred_reconnects_leave_nothing_open(lines: Callable[..., Broker],
         broker.drop()
         broker.tend(nothing)
         assert broker.live
-    assert open_files() == before
+    assert open_files() <= before
 
 
 def test_refused_logins_leave_nothing_open(
@@ -216,7 +216,7 @@ def test_refused_logins_leave_nothing_open(
     for _ in range(3):
         broker.tend(nothing)
         now[0] += 60
-    assert open_files() == before
+    assert open_files() <= before
     assert all("ACCESS_REFUSED" in str(event) for event in of(seen, events.BrokerLost))
 
 

@@ -127,7 +127,7 @@ def test_reconnects_leave_nothing_open(redis_url: str, window: Window) -> None:
         made.connect(nothing)
         assert made.depth("all") == 0
         made.drop()
-    assert open_files() == before
+    assert open_files() <= before
 
 
 def test_a_server_that_is_gone_or_frozen_is_not_waited_for(
