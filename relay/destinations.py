@@ -8,7 +8,7 @@ flows meanwhile. Memory of one term, no I/O.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
@@ -40,8 +40,8 @@ class Down:
     """Why, and when it is probed next. ``recovering``: a probe got through, the parked jobs come back."""
 
     reason: str
+    probe_at: float
     wait: float = FIRST_PROBE
-    probe_at: float = field(default_factory=clock)
     probing: bool = False
     recovering: bool = False
 
@@ -62,7 +62,7 @@ class Destinations:
     """What is known of each destination. Seconds throughout."""
 
     def __init__(self, parked: Iterable[tuple[str, str]] = ()) -> None:
-        self._down = {destination: Down(reason) for destination, reason in parked}
+        self._down = {destination: Down(reason, clock()) for destination, reason in parked}
         self._resting: dict[str, Rest] = {}
         self._rung_at = 0.0
 
@@ -76,7 +76,7 @@ class Destinations:
         found = dict(parked)
         for destination, reason in found.items():
             if destination not in self._down:
-                self._down[destination] = Down(reason)
+                self._down[destination] = Down(reason, clock())
         for destination, down in list(self._down.items()):
             if destination not in found and not (down.probing or down.recovering):
                 del self._down[destination]
@@ -99,7 +99,7 @@ class Destinations:
         self._resting.pop(destination, None)
         down = self._down.get(destination)
         if down is None:
-            down = self._down[destination] = Down(reason)
+            down = self._down[destination] = Down(reason, clock())
         elif not (down.probing or down.recovering):
             return None
         else:
