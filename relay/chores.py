@@ -164,6 +164,7 @@ class Chores:
         depths: dict[str, int | None] = {}
         counts = [0]
         for kind, queue in self._rows(OVERDUE, **after):
+            self._term.beat()  # each look is a few round trips, and there may be many queues
             if queue not in depths:
                 depths[queue] = self._broker.depth(queue)
             if depths[queue] == 0:

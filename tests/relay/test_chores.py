@@ -14,10 +14,11 @@ from relay.chores import ALIGN_EVERY, BATCH, Chores
 from relay.destinations import Destinations
 from relay.ledger import Ledger
 from relay.routes import Routes
-from relay.row import Row
 from relay.window import Window
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from databases import Database
 
     from outbox.events import Event
@@ -215,12 +216,8 @@ def test_finished_jobs_and_told_events_go_after_their_time_with_their_history(
 
 def parked(database: Database, term: Term, count: int, **given: Any) -> list[uuid.UUID]:
     ids = add(database, count, **given)
-    rows = [
-        r
-        for r in Ledger(term).keyless(after=0, upto=10**9, mine=[], rows=10**4, size=10**9).rows
-        if r.id in ids
-    ]
-    assert Ledger(term).park(rows, "nothing is bound") == count
+    read = Ledger(term).keyless(after=0, upto=10**9, mine=[], rows=10**4, size=10**9).rows
+    assert Ledger(term).park([each for each in read if each.id in ids], "nothing is bound") == count
     return ids
 
 
@@ -265,22 +262,19 @@ def test_a_chore_that_is_put_off_stops_no_other(database: Database, desk: Desk) 
     assert states(database) == {"pending": 1, "scheduled": 1}
 
 
-def test_nothing_is_done_before_it_is_due_again(
-    database: Database, desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_done_before_it_is_due_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
-    desk.chores._chores = [
-        (0.2, lambda: done.append("often") or False),
-        (ALIGN_EVERY, lambda: done.append("rare") or False),
-    ]
-    desk.chores._due = [0.0, 0.0]
+
+    def chore(name: str) -> Callable[[], bool]:
+        return lambda: done.append(name) is not None
+
     seconds = [1000.0]
     monkeypatch.setattr("relay.chores.clock", lambda: seconds[0])
+    desk.chores._chores, desk.chores._due = [(0.2, chore("often")), (ALIGN_EVERY, chore("rare"))], [0.0, 0.0]
     for _ in range(11):
         desk.chores.run()
         seconds[0] += 0.1
-    assert done.count("often") == 6
-    assert done.count("rare") == 1
+    assert (done.count("often"), done.count("rare")) == (6, 1)
 
 
 def test_an_old_terms_chores_change_nothing(database: Database, term: Term) -> None:
@@ -295,4 +289,3 @@ def test_an_old_terms_chores_change_nothing(database: Database, term: Term) -> N
         chore()
     assert Ledger(term).unpark(next(iter(desk.destinations.down)), 10) == []
     assert states(database) == before
-    assert isinstance(Row, type)
