@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, scoped_session
 
 # Columns and not the entity: a row of the session's own would be what it was when it was first read.
-_SHOWN = (
+SHOWN = (
     JobRow.id,
     JobRow.kind,
     JobRow.key,
@@ -50,7 +50,7 @@ def get(session: Session | scoped_session[Any], job_id: UUID) -> Job | None:
         Misuse: The session has no engine for us.
     """
     refuse_unbound(session)
-    row = session.execute(select(*_SHOWN).where(JobRow.id == job_id)).one_or_none()
+    row = session.execute(select(*SHOWN).where(JobRow.id == job_id)).one_or_none()
     return None if row is None else job_of(cast("JobRow", row))
 
 
