@@ -153,7 +153,7 @@ class Load:
 
 
 def backlog(database: Database, count: int) -> Account:
-    """Commit ``count`` jobs in one statement, half of them under one of 1,000 keys."""
+    """Commit ``count`` jobs in one statement, half of them under one of 500 keys."""
     rows = database.execute(
         """INSERT INTO outbox.job (id, kind, key, payload)
            SELECT gen_random_uuid(), %s, CASE WHEN n %% 2 = 0 THEN 'key ' || n %% 1000 END, '{}'
