@@ -139,7 +139,7 @@ class Reader:
         ).rows
         if found:
             self._front = found[-1].pos
-            self._behind_clean = self._behind_clear = False
+            self._behind_clear = False
         return found
 
     def _sweep(self, window: Window, taken: Sequence[Row]) -> list[Row]:

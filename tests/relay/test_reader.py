@@ -1,0 +1,188 @@
+"""Which rows are read, and when: nothing is passed over, whatever commits late or may not go yet."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from relays import add, row, settings
+
+from relay import reader as module
+from relay.ledger import Ledger
+from relay.reader import SWEEP_EVERY, Reader
+from relay.window import Window
+
+if TYPE_CHECKING:
+    from databases import Database
+
+    from relay.row import Row
+    from relay.term import Term
+
+
+class Desk:
+    """A reader with a window; what is read is sent and marked, as a test says."""
+
+    def __init__(
+        self, database: Database, term: Term, rows: int = 1000, size: int = 10**9, **changes: Any
+    ) -> None:
+        self.term, self.ledger, self.window = term, Ledger(term), Window(rows, size)
+        self.reader = Reader(self.ledger, term, settings(database, **changes))
+        self._tag = 0
+
+    def fetch(self) -> list[uuid.UUID]:
+        return [each.id for each in self.reader.fetch(self.window)]
+
+    def fly(self, rows: list[Row]) -> None:
+        for each in rows:
+            self._tag += 1
+            self.window.fly(self._tag, each)
+
+    def publish(self) -> list[uuid.UUID]:
+        """Read, send, confirm and mark."""
+        rows = self.reader.fetch(self.window)
+        self.fly(rows)
+        self.window.acked(self._tag, multiple=True)
+        marked, _ = self.ledger.mark(self.window.unmarked())
+        self.window.forget(self.window.unmarked())
+        assert marked == {each.id for each in rows}
+        return [each.id for each in rows]
+
+    def beat(self) -> None:
+        self.term._beaten = 0.0
+        self.term.beat()
+
+
+@pytest.fixture
+def desk(database: Database, term: Term) -> Desk:
+    return Desk(database, term)
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock to turn by hand: sweeps come when a test says so."""
+    seconds = [1000.0]
+    monkeypatch.setattr(module, "clock", lambda: seconds[0])
+    return seconds
+
+
+def test_both_lanes_share_the_room(database: Database, term: Term) -> None:
+    add(database, 50)
+    add(database, 50, key=lambda n: f"k{n}")
+    desk = Desk(database, term, rows=10)
+    keys = [each.key for each in desk.reader.fetch(desk.window)]
+    assert sum(key is None for key in keys) == 5
+    assert len(keys) == 10
+
+
+def test_what_one_lane_leaves_the_other_takes(database: Database, term: Term) -> None:
+    jobs = add(database, 50)
+    assert Desk(database, term, rows=10).fetch() == jobs[:10]
+
+
+def test_a_full_window_reads_nothing(database: Database, term: Term) -> None:
+    add(database, 5, key=lambda n: f"k{n}")
+    desk = Desk(database, term, rows=2, size=10)
+    desk.fly([row(payload=b"x" * 10)])
+    assert desk.fetch() == []
+    desk.window.drop()
+    desk.window.search.clear()
+    desk.fly([row(), row()])
+    assert desk.fetch() == []
+
+
+def test_bytes_bound_both_lanes_together(database: Database, term: Term) -> None:
+    add(database, 50, payload=b"x" * 100)
+    add(database, 50, payload=b"x" * 100, key=lambda n: f"k{n}")
+    desk = Desk(database, term, size=1000)
+    rows = desk.reader.fetch(desk.window)
+    assert sum(len(each.payload) for each in rows) <= 1000
+
+
+def test_what_is_read_once_is_not_read_again_past_the_front(
+    desk: Desk, database: Database, now: list[float]
+) -> None:
+    first = add(database, 10)
+    assert desk.fetch() == first
+    second = add(database, 5)
+    assert desk.fetch() == second
+    assert desk.fetch() == []
+
+
+def test_what_was_not_sent_is_read_again_when_told(desk: Desk, database: Database, now: list[float]) -> None:
+    jobs = add(database, 10)
+    assert desk.fetch() == jobs
+    assert desk.fetch() == []
+    desk.reader.start_over()
+    assert desk.fetch() == jobs
+
+
+def test_a_suspect_is_read_alone_until_all_have_answered(desk: Desk, database: Database) -> None:
+    jobs = add(database, 3)
+    desk.fly(desk.reader.fetch(desk.window))
+    desk.window.drop(search=True)
+    add(database, 10)
+    add(database, 10, key=lambda n: f"k{n}")
+    assert [desk.publish() for _ in range(3)] == [[job] for job in jobs]
+    assert len(desk.publish()) == 20
+
+
+def test_a_search_ends_when_the_suspects_have_moved_on(desk: Desk, database: Database) -> None:
+    add(database, 3)
+    desk.fly(desk.reader.fetch(desk.window))
+    desk.window.drop(search=True)
+    database.execute("UPDATE outbox.job SET state = 'cancelled', version = 2")
+    jobs = add(database, 2)
+    assert desk.publish() == []
+    assert desk.publish() == jobs
+
+
+def test_a_round_that_finds_nothing_has_caught_up(desk: Desk, database: Database, now: list[float]) -> None:
+    add(database, 3)
+    add(database, 3, key=lambda n: f"k{n}")
+    desk.publish()
+    assert not desk.reader.caught_up
+    desk.publish()
+    assert not desk.reader.caught_up, "behind the front nobody has looked yet"
+    now[0] += SWEEP_EVERY
+    desk.publish()
+    assert desk.reader.caught_up
+    desk.reader.look_afresh()
+    assert not desk.reader.caught_up
+    desk.publish()
+    assert desk.reader.caught_up
+
+
+def test_what_stays_unsent_is_not_caught_up(desk: Desk, database: Database, now: list[float]) -> None:
+    add(database)
+    for _ in range(5):
+        desk.fetch()
+        now[0] += SWEEP_EVERY
+        assert not desk.reader.caught_up
+
+
+def test_a_pass_over_many_held_keys_goes_on_and_comes_to_its_end(
+    database: Database, term: Term, now: list[float]
+) -> None:
+    add(database, 600, key=lambda n: f"k{n:04}")
+    desk = Desk(database, term, rows=1000)
+    desk.fly([row(key=f"k{n:04}", id=uuid.uuid4()) for n in range(600)])
+    reads = 0
+    desk.window._most = 602  # room for two: a read visits a hundred keys
+    desk.window.limit = 602.0
+    while reads == 0 or desk.reader.passing:
+        assert desk.fetch() == []
+        reads += 1
+    assert reads == 7
+    assert desk.reader.caught_up
+
+
+def test_pipelined_reads_many_of_a_key_and_strict_one(database: Database, term: Term) -> None:
+    add(database, 40, key="k")
+    assert len(Desk(database, term).fetch()) == 1
+    pipelined = Desk(database, term, order="pipelined")
+    first = pipelined.reader.fetch(pipelined.window)
+    pipelined.fly(first)
+    second = pipelined.fetch()
+    assert len(first) == len(second) == 16
+    assert not {each.id for each in first} & set(second)
