@@ -1,0 +1,122 @@
+"""A destination that takes nothing: its jobs are set aside and come back by themselves; all others flow."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import kombu
+import pytest
+import relays
+from helpers import eventually
+
+from outbox import events
+
+if TYPE_CHECKING:
+    from databases import Database
+    from faults.figures import Figures
+
+NOWHERE = "nowhere.bound"
+
+
+def parked(database: Database) -> int:
+    return relays.states(database).get("parked", 0)
+
+
+def test_jobs_with_nowhere_to_go_are_parked_and_return_in_order_with_no_command(
+    database: Database, amqp_url: str
+) -> None:
+    ids = relays.add(database, 300, kind=NOWHERE)
+    with relays.line(amqp_url) as line, relays.relaying(database, amqp_url) as relay:
+        eventually(lambda: parked(database) == 300)
+        down = relay.wait(events.DestinationDown)
+        assert (down.destination, "NO_ROUTE" in down.reason) == (NOWHERE, True)
+        line.bind("late", NOWHERE)
+        database.execute("SELECT pg_notify('outbox', 'bound')")
+        eventually(lambda: relays.states(database) == {"published": 300})
+        assert relays.ids_of(line.take("late")) == ids
+        assert relay.of(events.DestinationUp)
+
+
+def test_a_probe_finds_a_queue_that_nobody_announced(database: Database, amqp_url: str) -> None:
+    relays.add(database, 3, kind=NOWHERE)
+    with relays.line(amqp_url) as line, relays.relaying(database, amqp_url):
+        eventually(lambda: parked(database) == 3)
+        line.bind("late", NOWHERE)
+        eventually(lambda: line.depth("late") == 3)
+
+
+def test_a_parked_job_holds_the_later_ones_of_its_key_and_nobody_else(
+    database: Database, amqp_url: str
+) -> None:
+    kinds = [NOWHERE, "a.b", "a.b"]
+    first = relays.add(database, 3, kind=kinds.__getitem__, key="k")
+    with relays.line(amqp_url) as line:
+        line.bind("open", "a.b")
+        with relays.relaying(database, amqp_url):
+            others = relays.add(database, 5, kind="a.b", key=lambda n: f"other-{n}")
+            eventually(lambda: line.depth("open") == 5)
+            assert set(relays.ids_of(line.take("open"))) == set(others)
+            assert relays.states(database) == {"parked": 1, "pending": 2, "published": 5}
+            line.bind("late", NOWHERE)
+            database.execute("SELECT pg_notify('outbox', 'bound')")
+            eventually(lambda: relays.states(database) == {"published": 8})
+            assert relays.ids_of(line.take("late")) == first[:1]
+            assert relays.ids_of(line.take("open")) == first[1:]
+
+
+def test_a_missing_exchange_parks_and_buries_nothing(database: Database, amqp_url: str) -> None:
+    lost = relays.add(database, 20, kind="to.nothing", exchange="not.there", routing_key="r")
+    relays.add(database, 200)
+    with relays.line(amqp_url) as line:
+        line.bind("open", "a.b")
+        with relays.relaying(database, amqp_url):
+            eventually(lambda: relays.states(database) == {"parked": 20, "published": 200})
+            line.bind("late", "r", exchange="not.there")
+            eventually(lambda: relays.states(database) == {"published": 220}, timeout=20)
+            assert relays.ids_of(line.take("late")) == lost
+
+
+def test_on_a_virtual_transport_an_unbound_kind_is_parked_too(database: Database, redis_url: str) -> None:
+    ids = relays.add(database, 20, kind=NOWHERE)
+    with relays.relaying(database, redis_url), kombu.Connection(redis_url) as connection:
+        eventually(lambda: parked(database) == 20)
+        channel = connection.channel()
+        exchange = kombu.Exchange("outbox", "topic", durable=True)
+        queue = kombu.Queue("late", exchange, routing_key=NOWHERE)(channel)
+        queue.declare()
+        database.execute("SELECT pg_notify('outbox', 'bound')")
+        eventually(lambda: relays.states(database) == {"published": 20})
+        taken = [queue.get(no_ack=True) for _ in ids]
+        assert [message.properties["message_id"] for message in taken] == [str(each) for each in ids]
+
+
+@pytest.mark.parametrize("waiting", [5_000, pytest.param(100_000, marks=pytest.mark.long)])
+def test_parked_jobs_cost_the_others_no_speed(
+    database: Database, amqp_url: str, waiting: int, figures: Figures
+) -> None:
+    """One run, before and after: a rate here means little, their ratio much."""
+    count = max(2_000, waiting // 5)
+
+    def rate() -> float:
+        began = time.monotonic()
+        relays.add(database, count)
+        eventually(lambda: relays.states(database).get("pending", 0) == 0, timeout=60)
+        return count / (time.monotonic() - began)
+
+    with relays.line(amqp_url) as line:
+        line.bind("open", "a.b")
+        with relays.relaying(database, amqp_url, window=500) as relay:
+            relay.wait(events.BrokerConnected)
+            rate()
+            before = max(rate() for _ in range(2))
+            database.execute(
+                "INSERT INTO outbox.job (id, kind, payload) "
+                "SELECT gen_random_uuid(), 'nowhere.bound', '\\x7b7d' FROM generate_series(1, %s)",
+                waiting,
+            )
+            eventually(lambda: parked(database) == waiting, timeout=110)
+            after = max(rate() for _ in range(2))
+        assert parked(database) == waiting
+        figures.say(f"{waiting} parked: the others at {after / before:.2f} of their speed")
+        assert after > 0.6 * before
