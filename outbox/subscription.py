@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import re
 import select
+import socket
+import threading
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from kombu.connection import Connection
@@ -18,7 +21,7 @@ from outbox.errors import Unreachable, WrongEnvironment
 from outbox.faults import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from outbox.wake import Wake
 
@@ -30,7 +33,10 @@ HEARTBEAT: Final = 10.0
 
 CONNECT_TIMEOUT: Final = 3.0
 IO_TIMEOUT: Final = 5.0
-"""Seconds for one answer. Without it every call of py-amqp waits for a frozen broker for ever."""
+"""Seconds for one read or write. Without it every call of py-amqp waits for a frozen broker for ever."""
+
+ANSWER: Final = 10.0
+GOODBYE: Final = 2.0
 
 _AMQP_OPTIONS: Final = {"read_timeout": IO_TIMEOUT, "write_timeout": IO_TIMEOUT}
 _REDIS_OPTIONS: Final = {
@@ -98,15 +104,10 @@ class Subscription:
             Unreachable: The broker refuses the login or the virtual host.
             Gone: It cannot be reached.
         """
-        try:
+        with self._talking():
             self._transport = self._client.transport
             self._connection = self._transport.establish_connection()
             self._channel = self._transport.create_channel(self._connection)
-        except self._errors() as error:
-            self.drop()
-            if _refuses_login(error):
-                raise Unreachable(f"the broker {self.broker} refuses us: {_words(error)}") from None
-            raise Gone(_words(error)) from None
         if self._amqp:
             self._channel.auto_decode = False  # else a body comes as text, or as bytes if it cannot be text
 
@@ -118,13 +119,11 @@ class Subscription:
             Gone: The connection was lost.
         """
         arguments = {"x-queue-type": queue_type} if self._amqp else {}
-        try:
+        with self._talking(ANSWER, queue_type):
             self._channel.exchange_declare(EXCHANGE, "topic", durable=True, auto_delete=False)
             self._channel.queue_declare(self._queue, durable=True, auto_delete=False, arguments=arguments)
             for kind in kinds:
                 self._channel.queue_bind(self._queue, EXCHANGE, kind)
-        except self._errors() as error:
-            raise self._refused(error, queue_type) from None
 
     def consume(self, prefetch: int) -> None:
         """Let messages come.
@@ -136,14 +135,12 @@ class Subscription:
             WrongEnvironment: There is no such queue, or we have no right.
             Gone: The connection was lost.
         """
-        try:
+        self._tag = f"{self._queue}.{self.generation}"
+        with self._talking(ANSWER, ""):
             self._channel.basic_qos(0, prefetch, False)
-            self._tag = f"{self._queue}.{self.generation}"
             self._channel.basic_consume(
                 self._queue, no_ack=False, callback=self._take, consumer_tag=self._tag
             )
-        except self._errors() as error:
-            raise self._refused(error, "") from None
 
     def ack(self, received: Delivery) -> None:
         """Let the broker forget a message, if it came on this connection and is not acked yet.
@@ -151,13 +148,10 @@ class Subscription:
         Raises:
             Gone: The connection was lost.
         """
-        if received.acked or received.generation != self.generation:
-            return
-        received.acked = True
-        try:
-            self._channel.basic_ack(received.tag)
-        except self._errors() as error:
-            raise self._gone(error) from None
+        if not received.acked and received.generation == self.generation:
+            received.acked = True
+            with self._talking():
+                self._channel.basic_ack(received.tag)
 
     def beat(self) -> None:
         """Send a heartbeat if one is due, and see whether the broker's are; to be called about once a second.
@@ -165,10 +159,8 @@ class Subscription:
         Raises:
             Gone: The broker is silent.
         """
-        try:
+        with self._talking():
             self._transport.heartbeat_check(self._connection)
-        except self._errors() as error:
-            raise self._gone(error) from None
 
     def wait(self, wake: Wake, seconds: float, *, busy: bool) -> None:
         """Wait for messages, for somebody to wake us, or for the time to be over; take what came.
@@ -181,14 +173,12 @@ class Subscription:
         Raises:
             Gone: The connection was lost.
         """
-        try:
+        with self._talking():
             if self._amqp:
                 self._wait_for_socket(wake, seconds)
             else:
                 wake.wait(0.0)
                 self._poll(min(seconds, _SLICE_BUSY if busy else _SLICE_IDLE))
-        except self._errors() as error:
-            raise self._gone(error) from None
 
     def cancel(self) -> None:
         """Let no more messages come.
@@ -196,17 +186,13 @@ class Subscription:
         Raises:
             Gone: The connection was lost.
         """
-        try:
+        with self._talking(GOODBYE):
             self._channel.basic_cancel(self._tag)
-        except self._errors() as error:
-            raise self._gone(error) from None
 
     def close(self) -> None:
         """Say goodbye; what is not acked goes to other consumers at once. For a connection that is well."""
-        try:
+        with suppress(Gone), self._talking(GOODBYE):
             self._transport.close_connection(self._connection)
-        except self._errors():
-            pass
         self.drop()
 
     def drop(self) -> None:
@@ -214,13 +200,52 @@ class Subscription:
         connection, self._connection, self._channel = self._connection, None, None
         if connection is None:
             return
-        try:
+        with suppress(*self._errors()):
             if self._amqp:
                 connection.collect()
             else:
                 self._transport.close_connection(connection)
-        except self._errors():
-            pass
+
+    @contextmanager
+    def _talking(self, within: float | None = None, asked: str | None = None) -> Iterator[None]:
+        """Let none of the libraries' errors out, but ours; and let nothing take for ever.
+
+        Args:
+            within: Seconds for all of it. A broker may be well and never answer: RabbitMQ, where a queue has
+                lost its leader. It sends heartbeats, and each of them begins the time-out of a read anew.
+            asked: The type of queue that was asked for, where the answer may be no.
+        """
+        late = threading.Event()
+        timer = threading.Timer(within, self._break_off, [late]) if within else None
+        try:
+            if timer:
+                timer.start()
+            yield
+        except self._errors() as error:
+            opening = self._channel is None
+            self.drop()
+            if late.is_set():
+                raise Gone(f"no answer within {within:.0f} s") from None
+            raise self._understood(error, asked, opening=opening) from None
+        finally:
+            if timer:
+                timer.cancel()
+
+    def _break_off(self, late: threading.Event) -> None:
+        late.set()
+        if self._amqp:
+            with suppress(OSError, AttributeError):
+                self._connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def _understood(self, error: BaseException, asked: str | None, *, opening: bool) -> Exception:
+        """Return our error for one of the libraries': what ends the consumer, or what it gets over."""
+        code = getattr(error, "reply_code", None)
+        if opening and (code in _REFUSED_LOGIN or type(error).__name__ == "AuthenticationError"):
+            return Unreachable(f"the broker {self.broker} refuses us: {_words(error)}")
+        if asked is not None and code in _REMEDIES:
+            remedy = _REMEDIES[code].format(queue_type=asked)
+            return WrongEnvironment(f"queue {self._queue}: {_words(error)}; {remedy}")
+        return Gone(_words(error))
 
     def _wait_for_socket(self, wake: Wake, seconds: float) -> None:
         sock = self._connection.sock
@@ -277,18 +302,6 @@ class Subscription:
         transport = self._client.transport
         return (*transport.connection_errors, *transport.channel_errors, OSError, AttributeError)
 
-    def _gone(self, error: BaseException) -> Gone:
-        self.drop()
-        return Gone(_words(error))
-
-    def _refused(self, error: BaseException, queue_type: str) -> Gone | WrongEnvironment:
-        self.drop()
-        code = getattr(error, "reply_code", None)
-        if code in _REMEDIES:
-            remedy = _REMEDIES[code].format(queue=self._queue, queue_type=queue_type)
-            return WrongEnvironment(f"queue {self._queue}: {_words(error)}; {remedy}")
-        return Gone(_words(error))
-
 
 _REMEDIES: Final = {
     403: "give the user the right to configure, write and read, or declare it yourself and say --no-declare",
@@ -301,12 +314,6 @@ def _options(url: str) -> dict[str, Any]:
     if url.startswith(("amqp", "pyamqp")):
         return dict(_AMQP_OPTIONS)
     return dict(_REDIS_OPTIONS) if url.startswith(("redis", "sentinel")) else {}
-
-
-def _refuses_login(error: BaseException) -> bool:
-    return (
-        getattr(error, "reply_code", None) in _REFUSED_LOGIN or type(error).__name__ == "AuthenticationError"
-    )
 
 
 def _words(error: BaseException) -> str:

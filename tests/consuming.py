@@ -62,6 +62,11 @@ class Shop:
         """Remember what the consumer said."""
         self.seen.append(event)
 
+    def broker(self) -> Connection:
+        """Return a connection that waits for confirms: without, a quorum queue may lose what it was sent."""
+        amqp = self.broker_url.startswith("amqp")
+        return Connection(self.broker_url, transport_options={"confirm_publish": True} if amqp else {})
+
     def heard(self, kind: type[Event], **match: object) -> list[Any]:
         """Return the events of a class whose fields have these values."""
         return [
@@ -83,7 +88,7 @@ class Shop:
             row["headers"] = json.dumps(row["headers"])
         names = ", ".join(row)
         values = ", ".join(f":{name}" for name in row)
-        with self.engine.begin() as connection:
+        with self.database.engine.begin() as connection:
             connection.execute(text(f"INSERT INTO outbox.job ({names}) VALUES ({values})"), row)
             if row["state"] == "pending":
                 connection.execute(
@@ -98,11 +103,11 @@ class Shop:
 
     def send_all(self, ids: list[uuid.UUID], version: int | None = 1, **options: Any) -> None:
         """Send the messages of jobs as the relay does; without a version they are those of events."""
-        with self.engine.connect() as connection:
+        with self.database.engine.connect() as connection:
             rows = connection.execute(
                 text("SELECT * FROM outbox.job WHERE id = ANY(:ids) ORDER BY pos"), {"ids": ids}
             ).all()
-        with Connection(self.broker_url) as broker:
+        with self.broker() as broker:
             producer = broker.Producer()
             for row in rows:
                 properties, headers = _outgoing(row, version)
@@ -116,7 +121,7 @@ class Shop:
 
     def delivery(self, job_id: uuid.UUID, version: int | None = 1, *, redelivered: bool = False) -> Delivery:
         """Return a job's message as a consumer gets it; without a version it is an event's."""
-        with self.engine.connect() as connection:
+        with self.database.engine.connect() as connection:
             row = connection.execute(text("SELECT * FROM outbox.job WHERE id = :id"), {"id": job_id}).one()
         properties, headers = _outgoing(row, version)
         return delivery(
@@ -144,7 +149,7 @@ class Shop:
 
     def publish(self, body: bytes, *, routing_key: str, exchange: str = EXCHANGE, **properties: Any) -> None:
         """Send any message."""
-        with Connection(self.broker_url) as broker:
+        with self.broker() as broker:
             broker.Producer().publish(body, exchange=exchange, routing_key=routing_key, **properties)
 
     def value(self, query: LiteralString, *values: object) -> Any:
@@ -164,7 +169,7 @@ class Shop:
 
     def row(self, job_id: uuid.UUID) -> Row:
         """Return a job's row."""
-        with self.engine.connect() as connection:
+        with self.database.engine.connect() as connection:
             found = connection.execute(text("SELECT * FROM outbox.job WHERE id = :id"), {"id": job_id}).one()
         return Row(**{name: getattr(found, name) for name in Row.__annotations__})
 
@@ -174,7 +179,7 @@ class Shop:
 
     def effects(self, job_id: uuid.UUID | None = None) -> int:
         """Count what handlers wrote, for one job or for all."""
-        with self.engine.connect() as connection:
+        with self.database.engine.connect() as connection:
             query = "SELECT count(*) FROM effect" + ("" if job_id is None else " WHERE job_id = :id")
             return int(connection.execute(text(query), {"id": job_id}).scalar_one())
 
@@ -201,6 +206,11 @@ class Shop:
         finally:
             running.stop()
 
+    def delete_queue(self, queue: str = "receipts") -> None:
+        """Delete a queue under its consumer."""
+        with self.broker() as broker:
+            broker.default_channel.queue_delete(queue)
+
     def refused(self, handlers: Handlers[Any], **options: Any) -> BaseException | None:
         """Run a consumer that is to end by itself; return what it raised."""
         with self.consuming(handlers, **options) as running:
@@ -208,7 +218,7 @@ class Shop:
 
     def ready(self, queue: str = "receipts") -> int:
         """Count the messages that wait in a queue, without those in a consumer's hands."""
-        with Connection(self.broker_url) as broker:
+        with self.broker() as broker:
             return int(broker.default_channel.queue_declare(queue, passive=True).message_count)
 
     def close(self) -> None:
