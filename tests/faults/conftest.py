@@ -43,4 +43,4 @@ def pipeline(processes: Processes, database: Database, amqp_url: str, figures: F
     """A way for jobs on the shared servers; no relay is started yet."""
     fleet = Fleet(processes, database.dsn, amqp_url)
     with Collector(amqp_url) as collector:
-        yield Pipeline(database, fleet, collector, figures)
+        yield Pipeline(database, amqp_url, fleet, collector, figures)

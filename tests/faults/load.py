@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from databases import Database
 
-KIND = "load.done"
+KIND = "order.paid"
 _KEYS = 4
 
 

@@ -21,6 +21,7 @@ class Pipeline:
     """What a fault test breaks, and what it looks at afterwards."""
 
     database: Database
+    broker_url: str
     fleet: Fleet
     collector: Collector
     figures: Figures

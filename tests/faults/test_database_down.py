@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 from consuming import Shop, write
+from faults.effects import check_effects
 from faults.fleet import Fleet
 from faults.load import KIND, Load, Shape
 from helpers import eventually
@@ -17,10 +17,8 @@ from outbox.handlers import Handlers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from uuid import UUID
 
     from databases import Database
-    from faults.checker import Account
     from faults.figures import Figures
     from processes import Processes
     from sqlalchemy.orm import Session
@@ -55,9 +53,8 @@ def test_a_database_that_is_away_costs_no_job_anything(
             stay_down(seconds, shop)
             own_postgres.start()
             load.wait_committed(200)
-        eventually(lambda: load.account.ids <= succeeded(shop), 60, every=0.2)
+        check_effects(shop.database, load.account, figures)
         assert len(shop.heard(events.ConsumerStarted)) == 1, "the broker's connection was not to blame"
-    check(shop, load.account, figures)
 
 
 def writing_until(down: threading.Event, shop: Shop) -> Handlers[Session]:
@@ -77,23 +74,3 @@ def stay_down(seconds: float, shop: Shop) -> None:
     """Let the outage last; the consumer notices it, and keeps what it has."""
     eventually(lambda: shop.heard(events.ConsumerLost, server="database"))
     threading.Event().wait(seconds)
-
-
-def succeeded(shop: Shop) -> set[UUID]:
-    """Return the ids of the jobs that are done."""
-    return {row[0] for row in shop.database.execute("SELECT id FROM outbox.job WHERE state = 'succeeded'")}
-
-
-def check(shop: Shop, account: Account, figures: Figures) -> None:
-    """All that was committed is done, once, at its first attempt, and nothing else is."""
-    done = succeeded(shop)
-    effects = Counter(row[0] for row in shop.database.execute("SELECT job_id FROM effect"))
-    attempts = shop.value("SELECT max(attempt) FROM outbox.job")
-    retried = shop.value("""SELECT count(*) FROM outbox.transition WHERE "to" = 'scheduled'""")
-    figures.say(
-        f"committed {len(account.committed)}, ambiguous {len(account.ambiguous)}, done {len(done)}, effects "
-        f"{effects.total()}, highest attempt {attempts}, retried {retried}"
-    )
-    assert account.ids <= done <= account.ids | account.ambiguous
-    assert effects == Counter(dict.fromkeys(done, 1))
-    assert (attempts, retried) == (1, 0)

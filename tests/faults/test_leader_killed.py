@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import random
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from faults.checker import unmarked_by_term
+from consuming import Shop
+from faults.checker import judge, unmarked_by_term
+from faults.effects import check_effects
 from faults.load import Load, Shape, backlog
 
 if TYPE_CHECKING:
     from faults.checker import Report
     from faults.pipeline import Pipeline
+    from processes import Processes
 
+CONSUMER = Path(__file__).with_name("consumer_app.py")
 WINDOW = 1000
 
 
@@ -39,7 +45,27 @@ def test_a_leader_killed_with_a_backlog_loses_nothing(kills: int, jobs: int, pip
     pipeline.figures.within(1.0, gaps, "next publish after a kill")
 
 
-@pytest.mark.parametrize("stops", [4, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("kills", "rate"), [(2, 100.0), pytest.param(20, 500.0, marks=pytest.mark.long)])
+def test_a_killed_leader_leaves_every_effect_exactly_once(
+    kills: int, rate: float, pipeline: Pipeline, processes: Processes
+) -> None:
+    shop = Shop(pipeline.database, pipeline.broker_url)
+    env = {"DATABASE_URL": shop.database.url, "BROKER_URL": shop.broker_url, "CONCURRENCY": "4"}
+    for _ in range(2):
+        processes.start(sys.executable, CONSUMER, env=env).wait_event("consumer_started")
+    pipeline.fleet.start(3)
+    with Load(pipeline.database, Shape(rate=rate)) as load:
+        for _ in range(kills):
+            kill_leader(pipeline, messages=300)
+            pipeline.fleet.start()
+    check_effects(pipeline.database, load.account, pipeline.figures, timeout=100)
+    report = judge(load.account, pipeline.collector.deliveries)
+    pipeline.figures.say(report)
+    assert not report.broken, report
+    shop.close()
+
+
+@pytest.mark.parametrize("stops", [4, pytest.param(12, marks=pytest.mark.long)])
 def test_a_leader_that_is_asked_to_stop_duplicates_nothing(stops: int, pipeline: Pipeline) -> None:
     pipeline.fleet.start(3)
     with Load(pipeline.database, Shape(rate=500)) as load:

@@ -36,16 +36,18 @@ LOAD = Shape(rate=500)
 def on_own_postgres(
     processes: Processes, own_database: Database, amqp_url: str, figures: Figures
 ) -> Iterator[Pipeline]:
+    fleet = Fleet(processes, own_database.dsn, amqp_url)
     with Collector(amqp_url) as collector:
-        yield Pipeline(own_database, Fleet(processes, own_database.dsn, amqp_url), collector, figures)
+        yield Pipeline(own_database, amqp_url, fleet, collector, figures)
 
 
 @pytest.fixture
 def on_own_rabbitmq(
     processes: Processes, database: Database, own_amqp_url: str, figures: Figures
 ) -> Iterator[Pipeline]:
+    fleet = Fleet(processes, database.dsn, own_amqp_url)
     with Collector(own_amqp_url) as collector:
-        yield Pipeline(database, Fleet(processes, database.dsn, own_amqp_url), collector, figures)
+        yield Pipeline(database, own_amqp_url, fleet, collector, figures)
 
 
 @pytest.mark.parametrize("crashes", [3, pytest.param(10, marks=pytest.mark.long)])
