@@ -76,6 +76,13 @@ class DatabaseLost(Event):
     wait: float
 
 
+@dataclass(frozen=True, slots=True)
+class StatementPostponed(Event):
+    """A statement of the leader did not get through (a lock, a time-out, a full disk) and is tried again."""
+
+    reason: str
+
+
 # --- the relay: the broker ---
 
 

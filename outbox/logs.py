@@ -31,6 +31,10 @@ WORDING: Final[dict[type[Event], tuple[int, str]]] = {
     ),
     events.LeaderDeposed: (logging.WARNING, "deposed {holder}, silent for {silent:.1f} s"),
     events.DatabaseLost: (logging.WARNING, "database unreachable: {reason}; again in {wait:.1f} s"),
+    events.StatementPostponed: (
+        logging.WARNING,
+        "a statement did not get through and is tried again: {reason}",
+    ),
     events.BrokerConnected: (logging.INFO, "connected to broker {broker}"),
     events.BrokerLost: (
         logging.WARNING,

@@ -122,6 +122,7 @@ class Backend:
         except psycopg.ProgrammingError as error:
             raise database_error(error) from None  # libpq cannot read the address
         self.rang: list[tuple[str, str]] = []
+        self.postponed: str | None = None
         self._connection.add_notify_handler(lambda notify: self.rang.append((notify.channel, notify.payload)))
         try:
             self._refuse_pooler()
@@ -189,7 +190,8 @@ class Backend:
         if self._connection.broken or self._connection.closed:
             return Unreachable(f"PostgreSQL: {one_line(error)}")
         if state.startswith(NOT_THIS_TIME):
-            return Postponed(f"PostgreSQL: {one_line(error)} ({state})")
+            self.postponed = f"PostgreSQL: {one_line(error)} ({state})"
+            return Postponed(self.postponed)
         if state.startswith(NOT_ALLOWED):
             return WrongEnvironment(
                 f"PostgreSQL: {one_line(error)} ({state}); see `outbox migrate --help` for grants"

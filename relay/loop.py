@@ -32,6 +32,7 @@ LAST_CONFIRMS: Final = 5.0
 LAST_LOOK: Final = 0.05
 WITHOUT_BROKER: Final = 10.0
 ABSTAIN: Final = 30.0
+TELL_EVERY: Final = 10.0
 FIRST_WAIT: Final = 0.2
 LONGEST_WAIT: Final = 5.0
 
@@ -56,6 +57,7 @@ class Relay:
         )
         self._stopping = False
         self._wait = FIRST_WAIT
+        self._told_at = float("-inf")
         self._ready_on: Backend | None = None
         self.ticked_at, self.leading = clock(), False
 
@@ -129,8 +131,6 @@ class Relay:
             if self._settings.drain and isinstance(lost, Unreachable):
                 raise
             reason = str(lost)
-            if self._settings.drain and isinstance(lost, Unreachable):
-                raise
         finally:
             self.leading = False
             # What flies is unknown to the next leader; after a graceful end nothing flies.
@@ -156,10 +156,19 @@ class Relay:
             self._step_down_if_useless(shift.term)
             pause = self.poll(shift)
         except Postponed:
-            return FIRST_WAIT  # nothing is lost by it; trust runs out if it goes on
-        if self._settings.drain and shift.idle:
-            self.stop()
+            pause = FIRST_WAIT  # nothing is lost by it; trust runs out if it goes on
+        else:
+            if self._settings.drain and shift.idle:
+                self.stop()
+        self._tell_of_postponed(shift.term.backend)
         return pause
+
+    def _tell_of_postponed(self, backend: Backend) -> None:
+        """Name a statement that does not get through, now and then: once is no event, for ever it is."""
+        reason, backend.postponed = backend.postponed, None
+        if reason is not None and clock() - self._told_at >= TELL_EVERY:
+            self._told_at = clock()
+            self._emit(events.StatementPostponed(reason))
 
     def _finish(self, shift: Shift) -> None:
         """Wait for the last confirms and mark them: a graceful end duplicates nothing."""
