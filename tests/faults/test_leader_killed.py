@@ -45,6 +45,7 @@ def test_a_leader_killed_with_a_backlog_loses_nothing(kills: int, jobs: int, pip
     pipeline.figures.within(1.0, gaps, "next publish after a kill")
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("kills", "rate"), [(2, 100.0), pytest.param(20, 500.0, marks=pytest.mark.long)])
 def test_a_killed_leader_leaves_every_effect_exactly_once(
     kills: int, rate: float, pipeline: Pipeline, processes: Processes
