@@ -14,7 +14,7 @@ import amqp
 from helpers import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 EXCHANGE = "outbox"
 _BATCH = 200
@@ -44,16 +44,30 @@ class Collector:
 
     Args:
         url: ``amqp://…``.
-        queue: its queue, which it declares (quorum) and binds to everything.
+        queue: its queue, which it declares and binds.
+        kinds: to which it binds it.
+        prefetch: how many messages may be here without an ack.
+        arguments: of the queue, quorum by default.
     """
 
-    def __init__(self, url: str, queue: str = "collected") -> None:
-        self._url, self._queue = urlsplit(url), queue
+    def __init__(
+        self,
+        url: str,
+        queue: str = "collected",
+        *,
+        kinds: Sequence[str] = ("#",),
+        prefetch: int = _PREFETCH,
+        arguments: dict[str, object] | None = None,
+    ) -> None:
+        self._url, self._queue, self._kinds, self._prefetch = urlsplit(url), queue, kinds, prefetch
+        self._arguments = arguments or {"x-queue-type": "quorum"}
         self.deliveries: list[Delivery] = []
         """In the order of arrival. Only ever grows."""
         self.seen: set[UUID] = set()
         self._tag = self._acked = 0
         self._bound, self._stopping = threading.Event(), threading.Event()
+        self._reading = threading.Event()
+        self._reading.set()
         self._thread = threading.Thread(target=self._run, name="collector", daemon=True)
 
     def __enter__(self) -> Self:
@@ -63,7 +77,16 @@ class Collector:
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
+        self._reading.set()
         self._thread.join(10)
+
+    def pause(self) -> None:
+        """Take nothing, until :meth:`resume`: the queue fills behind what is prefetched."""
+        self._reading.clear()
+
+    def resume(self) -> None:
+        """Undo :meth:`pause`."""
+        self._reading.set()
 
     def wait_for(self, ids: Iterable[UUID], timeout: float = 30.0) -> None:
         """Wait until each of ``ids`` has arrived.
@@ -122,20 +145,22 @@ class Collector:
     def _consume(self, connection: Any) -> None:
         channel = connection.channel()
         channel.exchange_declare(EXCHANGE, "topic", durable=True, auto_delete=False)
-        quorum = {"x-queue-type": "quorum"}
-        channel.queue_declare(self._queue, durable=True, auto_delete=False, arguments=quorum)
-        channel.queue_bind(self._queue, EXCHANGE, "#")
-        channel.basic_qos(0, _PREFETCH, a_global=False)
+        channel.queue_declare(self._queue, durable=True, auto_delete=False, arguments=self._arguments)
+        for kind in self._kinds:
+            channel.queue_bind(self._queue, EXCHANGE, kind)
+        channel.basic_qos(0, self._prefetch, a_global=False)
         self._tag = self._acked = 0
         channel.basic_consume(self._queue, callback=self._take)
         self._bound.set()
+        batch = min(_BATCH, self._prefetch // 2)
         while not self._stopping.is_set():
+            self._reading.wait()
             try:
                 connection.drain_events(timeout=_QUIET)
                 quiet = False
             except TimeoutError:
                 quiet = True
-            if self._tag - self._acked >= _BATCH or (quiet and self._tag > self._acked):
+            if self._tag - self._acked >= batch or (quiet and self._tag > self._acked):
                 channel.basic_ack(self._tag, multiple=True)
                 self._acked = self._tag
 
