@@ -36,10 +36,14 @@ SETTINGS: Final = {
     "synchronous_commit": "on",  # off would make the barrier before a window no barrier
     "default_transaction_isolation": "read committed",
     "default_transaction_read_only": "off",
-    # Every statement here finds few rows by an index, in an order that matters; a stale plan of another shape
-    # is a stall.
+    # Every statement here finds few rows by an index, in an order that matters, and every other plan is a
+    # stall; a kept one was made for a table of another size.
+    "plan_cache_mode": "force_custom_plan",
+    "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
+    "enable_material": "off",
     "enable_mergejoin": "off",
+    "enable_seqscan": "off",
     "jit": "off",
 }
 OPTIONAL_SETTINGS: Final = {"client_connection_check_interval": "1s"}  # read-only on some managed services
