@@ -37,7 +37,7 @@ def shop(own_database: Database, amqp_url: str) -> Iterator[Shop]:
 
 
 @pytest.mark.timeout(500)
-@pytest.mark.parametrize("seconds", [10, pytest.param(300, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [6, pytest.param(300, marks=pytest.mark.long)])
 def test_a_database_that_is_away_costs_no_job_anything(
     seconds: int, shop: Shop, own_postgres: Postgres, processes: Processes, figures: Figures
 ) -> None:

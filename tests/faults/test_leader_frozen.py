@@ -27,8 +27,9 @@ def test_a_frozen_leader_is_replaced_and_marks_nothing_afterwards(
     with Load(pipeline.database, Shape(rate=500)) as load:
         old = pipeline.fleet.wait_leader()
         pipeline.fleet.wait_standbys()
-        pipeline.collector.first_of(old.term)
-        old.process.stop()
+        load.burst(5000)
+        pipeline.collector.wait_count(1000)
+        old.process.stop()  # with a full window on its way
         frozen_at = time.time()
         new = pipeline.fleet.wait_leader(after=old.term, timeout=stale + 20)
         # It stands still for its time, however early another one leads.
