@@ -70,8 +70,10 @@ q AS MATERIALIZED (
          WHERE j.state = 'pending' AND j.key = h.key AND j.line >= h.line AND j.id <> ALL(%(mine)s)
          ORDER BY j.line LIMIT %(depth)s) r
      WHERE h.key <> ALL(%(busy)s)
-       AND NOT EXISTS (SELECT FROM outbox.job b WHERE b.key = h.key AND b.line < r.line
-                       AND (b.state = 'parked' OR (b.state = 'scheduled' AND b.attempt > 0)))
+       AND coalesce(r.line < (
+            SELECT b.line FROM outbox.job b
+             WHERE b.key = h.key AND (b.state = 'parked' OR (b.state = 'scheduled' AND b.attempt > 0))
+             ORDER BY b.line LIMIT 1), true)
        AND (NOT %(serial)s OR NOT EXISTS (SELECT FROM outbox.job b WHERE b.key = h.key AND b.tracked
                                            AND b.state IN ('published', 'running')))
      LIMIT %(rows)s)
