@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 FILL = """
 INSERT INTO outbox.job (id, kind, key, payload, state, attempt, lease_until, published_at, finished_at)
-SELECT gen_random_uuid(), 'kind ' || n %% 3, CASE WHEN n %% 2 = 0 THEN 'key ' || n %% 20000 END, '{}', s.state,
+SELECT gen_random_uuid(), 'kind ' || n %% 3, CASE WHEN n %% 2 = 0 THEN 'key ' || n %% 20000 END, '{}',
+       s.state,
        s.attempt, CASE s.state WHEN 'running' THEN clock_timestamp() - interval '1 s' END,
        CASE s.state WHEN 'published' THEN clock_timestamp() - interval '1 day' END,
        CASE WHEN s.state IN ('succeeded', 'dead') THEN clock_timestamp() - interval '1 year' END
