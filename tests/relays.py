@@ -114,6 +114,8 @@ class Running:
         self.failure: BaseException | None = None
         self.relay = Relay(chosen, observers=[self.seen.append])
         self.polls = 0
+        self.shift: Any = None
+        """The work of its latest term."""
         self._poll, self.relay.poll = self.relay.poll, self._counted  # type: ignore[method-assign]
         self.thread = threading.Thread(target=self._run, name="relay", daemon=True)
         self.thread.start()
@@ -126,6 +128,7 @@ class Running:
 
     def _counted(self, shift: Shift) -> float:
         self.polls += 1
+        self.shift = shift
         return self._poll(shift)
 
     def polls_in(self, seconds: float) -> float:

@@ -186,3 +186,14 @@ def test_pipelined_reads_many_of_a_key_and_strict_one(database: Database, term: 
     second = pipelined.fetch()
     assert len(first) == len(second) == 16
     assert not {each.id for each in first} & set(second)
+
+
+def test_strict_has_one_of_a_key_in_flight(desk: Desk, database: Database) -> None:
+    first, second = add(database, 2, key="k")
+    desk.fly(desk.reader.fetch(desk.window))
+    assert desk.fetch() == []
+    desk.window.acked(1, multiple=False)
+    assert desk.fetch() == [], "not before it is marked, either"
+    desk.ledger.mark([row(id=first)])
+    desk.window.forget(desk.window.unmarked())
+    assert desk.fetch() == [second]
