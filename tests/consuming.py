@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, LiteralString
 
+from handling import Base
 from helpers import eventually
 from kombu import Connection
 from sqlalchemy import create_engine, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from sqlalchemy.orm import sessionmaker
 
 from outbox import events, message
 from outbox.consumer import Consumer
@@ -20,26 +21,12 @@ from outbox.delivery import Delivery, delivery
 from outbox.subscription import EXCHANGE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from databases import Database
 
     from outbox.events import Event
     from outbox.handlers import Handlers
-    from outbox.job import Job
-
-
-class Base(DeclarativeBase):
-    """The application's own tables."""
-
-
-class Effect(Base):
-    """What a handler wrote: how often is what a test wants to know."""
-
-    __tablename__ = "effect"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    job_id: Mapped[uuid.UUID]
-    note: Mapped[str] = mapped_column(default="")
 
 
 class Shop:
@@ -265,25 +252,6 @@ class Row:
     lease_token: uuid.UUID | None
     progress: float | None
     error: str | None
-
-
-def write(job: Job, session: Session) -> None:
-    """Handle a job: write its effect."""
-    session.add(Effect(job_id=job.id))
-
-
-def fail(_job: Job, _session: Session) -> None:
-    """Fail to handle a job."""
-    raise RuntimeError("no")
-
-
-def fault(state: str) -> Callable[[Job, Session], None]:
-    """Return a handler that meets an error of the database."""
-
-    def handle(_job: Job, session: Session) -> None:
-        session.execute(text(f"DO $$ BEGIN RAISE 'fault' USING ERRCODE = '{state}'; END $$"))
-
-    return handle
 
 
 @dataclass

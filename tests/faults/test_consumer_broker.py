@@ -6,7 +6,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from consuming import Shop, write
+from consuming import Shop
+from handling import Held, write
 from helpers import eventually
 from kombu.transport.pyamqp import Channel
 
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 
     from databases import Database
     from proxy import Proxy
-    from sqlalchemy.orm import Session
 
-    from outbox.job import Job
     from relay import sandbox
 
 
@@ -50,22 +49,6 @@ def back(shop: Shop, count: int) -> None:
         return True
 
     eventually(there, 30)
-
-
-class Held:
-    """A handler that holds the job of one payload until it is let on."""
-
-    def __init__(self, payload: object) -> None:
-        self.inside, self.on = threading.Event(), threading.Event()
-        self._payload = payload
-        self.then: Callable[[], None] = lambda: None
-
-    def __call__(self, job: Job, session: Session) -> None:
-        if job.payload == self._payload and not self.inside.is_set():
-            self.inside.set()
-            assert self.on.wait(60)
-            self.then()
-        write(job, session)
 
 
 def test_an_ack_for_an_old_connection_is_never_sent_on_a_new_one(

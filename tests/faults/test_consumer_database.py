@@ -6,7 +6,8 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from consuming import Effect, Shop, write
+from consuming import Shop
+from handling import Effect, write
 from helpers import eventually
 from sqlalchemy import create_engine, event
 from sqlalchemy.orm import sessionmaker

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from consuming import Effect, Shop, fail, fault, write
+from handling import Effect, fail, fault, write
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
@@ -22,6 +22,7 @@ from outbox.outcomes import Cancel, Snooze
 from outbox.runner import Runner
 
 if TYPE_CHECKING:
+    from consuming import Shop
     from databases import Database
 
     from outbox.job import Job

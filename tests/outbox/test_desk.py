@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from consuming import Shop, fault, write
+from handling import fault, write
 from sqlalchemy import func, select, text
 
 from outbox.delivery import Ack, Keep
 from outbox.desk import STRIKES
 
 if TYPE_CHECKING:
+    from consuming import Shop
     from sqlalchemy.orm import Session
 
     from outbox.job import Job

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from consuming import Shop, write
+from handling import write
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
@@ -15,6 +15,7 @@ from outbox.handlers import Handlers
 from outbox.runner import Runner
 
 if TYPE_CHECKING:
+    from consuming import Shop
     from databases import Database
 
     from outbox.job import Job

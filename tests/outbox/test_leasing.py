@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from consuming import Effect, Shop
+from handling import Effect
 from helpers import eventually
 from sqlalchemy import text
 
@@ -21,6 +21,8 @@ from outbox.runner import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from consuming import Shop
 
     from outbox.delivery import Delivery
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from consuming import Shop, fail, fault, write
+from handling import fail, fault, write
 
 from outbox import events
 from outbox.delivery import Ack, Alone, Keep
 from outbox.outcomes import Snooze
 
 if TYPE_CHECKING:
+    from consuming import Shop
     from sqlalchemy.orm import Session
 
     from outbox.job import Job

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from consuming import Shop, fail, write
+from handling import fail, write
 from sqlalchemy import text
 
 from outbox.backoff import Backoff
@@ -13,6 +13,7 @@ from outbox.delivery import Ack
 from outbox.outcomes import Bury, Cancel, Snooze
 
 if TYPE_CHECKING:
+    from consuming import Shop
     from sqlalchemy.orm import Session
 
     from outbox.job import Job

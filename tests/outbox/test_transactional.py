@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from consuming import Shop, write
+from handling import write
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
@@ -21,6 +21,7 @@ from outbox.states import State
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from consuming import Shop
     from sqlalchemy.orm import Session
 
     from outbox.job import Job
@@ -104,6 +105,22 @@ def test_nobody_waits_for_a_handler(shop: Shop, run: Any) -> None:
 
     assert run(handle).run(shop.delivery(job_id)) == Ack()
     assert (shop.state(job_id), shop.effects()) == ("cancelled", 0)
+    assert shop.heard(events.MessageIgnored, result="superseded")
+
+
+def test_a_job_that_was_sent_again_meanwhile_is_left_to_its_later_version(shop: Shop, run: Any) -> None:
+    """Its state is the same as before; only the version tells that this handler's work must not count."""
+    job_id = shop.job()
+
+    def handle(job: Job, session: Session) -> None:
+        write(job, session)
+        shop.database.execute("UPDATE outbox.job SET state = 'scheduled', version = version + 1")
+        shop.stage()
+        shop.database.execute("UPDATE outbox.job SET state = 'published'")
+
+    assert run(handle).run(shop.delivery(job_id)) == Ack()
+    row = shop.row(job_id)
+    assert (row.state, row.version, row.attempt, shop.effects()) == ("published", 3, 0, 0)
     assert shop.heard(events.MessageIgnored, result="superseded")
 
 

@@ -6,7 +6,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from consuming import Shop, write
+from consuming import Shop
+from handling import write
 from helpers import eventually
 
 from outbox import events
