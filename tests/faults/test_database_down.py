@@ -6,10 +6,11 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from consuming import Shop, write
+from consuming import Shop
 from faults.effects import check_effects
 from faults.fleet import Fleet
 from faults.load import KIND, Load, Shape
+from handling import write
 from helpers import eventually
 
 from outbox import events
