@@ -23,7 +23,7 @@ from outbox.errors import Misuse, Unreachable, WrongEnvironment
 from outbox.faults import one_line, passing, state_of, unreachable, without_schema
 from outbox.gate import Backoff, Gate
 from outbox.runner import Runner
-from outbox.subscription import Gone, Subscription
+from outbox.subscription import EXCHANGE, Gone, Subscription
 from outbox.wake import Wake
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Consumer(Generic[S]):
         concurrency: How many handlers run at once.
         prefetch: How many messages are here unacked; twice ``concurrency`` by default.
         grace: Seconds that handlers have to finish after ``stop``.
+        exchange: Where the relay publishes; the queue is bound to it.
         queue_type: ``quorum`` or ``classic``; RabbitMQ alone looks at it.
         declare: Whether to declare the exchange and the queue and to bind it to the kinds.
         take_over: Whether kinds that another queue takes are moved to this one.
@@ -73,6 +74,7 @@ class Consumer(Generic[S]):
         concurrency: int = CONCURRENCY,
         prefetch: int | None = None,
         grace: float = GRACE,
+        exchange: str = EXCHANGE,
         queue_type: str = "quorum",
         declare: bool = True,
         take_over: bool = False,
@@ -86,6 +88,7 @@ class Consumer(Generic[S]):
         self._urls = itertools.cycle(_LISTED.split(broker_url))
         self._prefetch = prefetch or 2 * concurrency
         self._grace = grace
+        self._exchange = exchange
         self._queue_type = queue_type
         self._declare = declare
         self._take_over = take_over
@@ -152,7 +155,7 @@ class Consumer(Generic[S]):
         try:
             subscription.connect()
             if self._declare:
-                subscription.declare(self._handlers.kinds, self._queue_type)
+                subscription.declare(self._handlers.kinds, self._queue_type, self._exchange)
             subscription.consume(self._prefetch)
         except (Unreachable, WrongEnvironment) as error:
             if self._subscribed_before:

@@ -7,7 +7,6 @@ seen.
 
 from __future__ import annotations
 
-import re
 import select
 import socket
 import threading
@@ -18,7 +17,7 @@ from kombu.connection import Connection
 
 from outbox.delivery import Delivery, delivery
 from outbox.errors import Unreachable, WrongEnvironment
-from outbox.faults import one_line
+from outbox.refusals import CONNECT_TIMEOUT, REMEDIES, masked, options, refuses_login, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,19 +30,8 @@ EXCHANGE: Final = "outbox"
 HEARTBEAT: Final = 10.0
 """Seconds; a broker that is silent for two of them is gone."""
 
-CONNECT_TIMEOUT: Final = 3.0
-IO_TIMEOUT: Final = 5.0
-"""Seconds for one read or write. Without it every call of py-amqp waits for a frozen broker for ever."""
-
 ANSWER: Final = 10.0
 GOODBYE: Final = 2.0
-
-_AMQP_OPTIONS: Final = {"read_timeout": IO_TIMEOUT, "write_timeout": IO_TIMEOUT}
-_REDIS_OPTIONS: Final = {
-    "socket_timeout": IO_TIMEOUT,
-    "socket_connect_timeout": CONNECT_TIMEOUT,
-    "socket_keepalive": True,
-}
 
 _SLICE_BUSY: Final = 0.01
 _SLICE_IDLE: Final = 0.1
@@ -52,11 +40,6 @@ _PARTIAL: Final = 0.05
 
 _AT_ONCE: Final = 100
 """Messages read before finished work is looked at."""
-
-# Greedy up to the last "@": a password may hold one where somebody forgot to quote it.
-_LOGIN: Final = re.compile(r"(?<=://)([^:@/?#]*):.*@", re.DOTALL)
-
-_REFUSED_LOGIN: Final = (403, 530)
 
 
 class Gone(Exception):
@@ -85,7 +68,7 @@ class Subscription:
             url,
             connect_timeout=CONNECT_TIMEOUT,
             heartbeat=HEARTBEAT if self._amqp else 0,
-            transport_options=_options(url),
+            transport_options=options(url),
         )
         self._transport: Any = None
         self._connection: Any = None
@@ -95,7 +78,7 @@ class Subscription:
     @property
     def broker(self) -> str:
         """The address without its password, for logs."""
-        return _LOGIN.sub(r"\1:***@", self._url).partition("?")[0]
+        return masked(self._url)
 
     def connect(self) -> None:
         """Open the connection: one try, no hidden ones.
@@ -111,7 +94,7 @@ class Subscription:
         if self._amqp:
             self._channel.auto_decode = False  # else a body comes as text, or as bytes if it cannot be text
 
-    def declare(self, kinds: Sequence[str], queue_type: str) -> None:
+    def declare(self, kinds: Sequence[str], queue_type: str, exchange: str = EXCHANGE) -> None:
         """Declare the exchange and the queue, and bind it to every kind.
 
         Raises:
@@ -120,10 +103,10 @@ class Subscription:
         """
         arguments = {"x-queue-type": queue_type} if self._amqp else {}
         with self._talking(ANSWER, queue_type):
-            self._channel.exchange_declare(EXCHANGE, "topic", durable=True, auto_delete=False)
+            self._channel.exchange_declare(exchange, "topic", durable=True, auto_delete=False)
             self._channel.queue_declare(self._queue, durable=True, auto_delete=False, arguments=arguments)
             for kind in kinds:
-                self._channel.queue_bind(self._queue, EXCHANGE, kind)
+                self._channel.queue_bind(self._queue, exchange, kind)
 
     def consume(self, prefetch: int) -> None:
         """Let messages come.
@@ -240,12 +223,12 @@ class Subscription:
     def _understood(self, error: BaseException, asked: str | None, *, opening: bool) -> Exception:
         """Return our error for one of the libraries': what ends the consumer, or what it gets over."""
         code = getattr(error, "reply_code", None)
-        if opening and (code in _REFUSED_LOGIN or type(error).__name__ == "AuthenticationError"):
-            return Unreachable(f"the broker {self.broker} refuses us: {_words(error)}")
-        if asked is not None and code in _REMEDIES:
-            remedy = _REMEDIES[code].format(queue_type=asked)
-            return WrongEnvironment(f"queue {self._queue}: {_words(error)}; {remedy}")
-        return Gone(_words(error))
+        if opening and refuses_login(error):
+            return Unreachable(f"the broker {self.broker} refuses us: {words(error)}")
+        if asked is not None and code in REMEDIES:
+            remedy = REMEDIES[code].format(queue_type=asked)
+            return WrongEnvironment(f"queue {self._queue}: {words(error)}; {remedy}")
+        return Gone(words(error))
 
     def _wait_for_socket(self, wake: Wake, seconds: float) -> None:
         sock = self._connection.sock
@@ -301,22 +284,3 @@ class Subscription:
         # AttributeError: py-amqp raises it on a connection that was lost meanwhile.
         transport = self._client.transport
         return (*transport.connection_errors, *transport.channel_errors, OSError, AttributeError)
-
-
-_REMEDIES: Final = {
-    403: "give the user the right to configure, write and read, or declare it yourself and say --no-declare",
-    404: "declare the queue, or leave --no-declare out",
-    406: "it exists and is not {queue_type}: give its type with --queue-type, or say --no-declare",
-}
-
-
-def _options(url: str) -> dict[str, Any]:
-    if url.startswith(("amqp", "pyamqp")):
-        return dict(_AMQP_OPTIONS)
-    return dict(_REDIS_OPTIONS) if url.startswith(("redis", "sentinel")) else {}
-
-
-def _words(error: BaseException) -> str:
-    """Return what the broker said, or what its library makes of it."""
-    text = getattr(error, "reply_text", None)
-    return " ".join(str(text).split()) if text else one_line(error)

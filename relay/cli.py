@@ -117,6 +117,7 @@ def consume(target: str, *, app_dir: Path, **flags: Any) -> None:
         concurrency=settings.concurrency,
         prefetch=settings.prefetch,
         grace=settings.grace,
+        exchange=settings.exchange,
         queue_type=settings.queue_type,
         declare=settings.declare,
         take_over=settings.take_over,

@@ -30,7 +30,7 @@ RELAY: Final = (
     *("redeliver_after", "retention", "doorbell", "http", "allow_lossy", "take_over", "drain", "log"),
 )
 CONSUME: Final = (
-    *("database_url", "broker_url", "concurrency", "prefetch", "grace", "queue_type", "declare"),
+    *("database_url", "broker_url", "concurrency", "prefetch", "grace", "exchange", "queue_type", "declare"),
     *("take_over", "allow_lossy", "log"),
 )
 

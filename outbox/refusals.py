@@ -1,0 +1,57 @@
+"""What a broker's address asks of its connection, and what its refusals mean in words for an operator.
+
+Speaks to no broker: ``subscription`` does.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from outbox.faults import one_line
+
+CONNECT_TIMEOUT: Final = 3.0
+IO_TIMEOUT: Final = 5.0
+"""Seconds for one read or write. Without it every call of py-amqp waits for a frozen broker for ever."""
+
+_AMQP_OPTIONS: Final = {"read_timeout": IO_TIMEOUT, "write_timeout": IO_TIMEOUT}
+_REDIS_OPTIONS: Final = {
+    "socket_timeout": IO_TIMEOUT,
+    "socket_connect_timeout": CONNECT_TIMEOUT,
+    "socket_keepalive": True,
+}
+
+# Greedy up to the last "@": a password may hold one where somebody forgot to quote it.
+_LOGIN: Final = re.compile(r"(?<=://)([^:@/?#]*):.*@", re.DOTALL)
+
+_REFUSED_LOGIN: Final = (403, 530)
+
+REMEDIES: Final = {
+    403: "give the user the right to configure, write and read, or declare it yourself and say --no-declare",
+    404: "declare the queue, or leave --no-declare out",
+    406: "it exists and is not {queue_type}: give its type with --queue-type, or say --no-declare",
+}
+
+
+def options(url: str) -> dict[str, Any]:
+    """Return the transport options of an address: kombu and its clients would wait for ever without."""
+    if url.startswith(("amqp", "pyamqp")):
+        return dict(_AMQP_OPTIONS)
+    return dict(_REDIS_OPTIONS) if url.startswith(("redis", "sentinel")) else {}
+
+
+def masked(url: str) -> str:
+    """Return an address without its password and options, for logs."""
+    return _LOGIN.sub(r"\1:***@", url).partition("?")[0]
+
+
+def refuses_login(error: BaseException) -> bool:
+    """Return whether the broker does not know us, or not our virtual host."""
+    known = getattr(error, "reply_code", None) in _REFUSED_LOGIN
+    return known or type(error).__name__ == "AuthenticationError"
+
+
+def words(error: BaseException) -> str:
+    """Return what the broker said, or what its library makes of it."""
+    text = getattr(error, "reply_text", None)
+    return " ".join(str(text).split()) if text else one_line(error)
