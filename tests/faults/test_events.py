@@ -7,9 +7,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
-from consuming import Shop, write
+from consuming import Shop
 from failing import WRONG, fails
 from faults.shovel import RAW, Shovel
+from handling import write
 from helpers import eventually
 from relays import relaying, states
 from sqlalchemy.orm import Session

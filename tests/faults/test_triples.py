@@ -8,8 +8,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
-from consuming import Shop, write
+from consuming import Shop
 from faults.shovel import RAW, Shovel
+from handling import write
 from helpers import eventually
 from relays import add, relaying, states
 
