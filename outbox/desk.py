@@ -16,7 +16,7 @@ from outbox.delivery import Ack, Keep
 from outbox.faults import disconnected, one_line, passing
 from outbox.payload import decode
 from outbox.settling import Unreadable, decide
-from outbox.transitions import Ahead, Applied, Result, catch_up
+from outbox.transitions import Ahead, Applied, Missing, Result, catch_up
 
 if TYPE_CHECKING:
     from typing import Any
@@ -159,6 +159,8 @@ class Desk(Generic[S]):
         """Ack a message that had no effect, and rightly so: its row proves it."""
         if isinstance(result, Ahead):
             return Keep(BUSY, "its row went back in time: a failover")
+        if isinstance(result, Missing):
+            self._emit(events.JobMissing(str(delivery.id), delivery.kind))
         word = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(result).__name__).lower()
         self._emit(events.MessageIgnored(str(delivery.id), delivery.kind, word))
         return Ack()

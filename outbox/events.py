@@ -239,6 +239,14 @@ class MessageIgnored(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class JobMissing(Event):
+    """A message speaks of a job that the consumer's database does not have; told beside MessageIgnored."""
+
+    job_id: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class MessageKept(Event):
     """A message waits in memory to be looked at again in ``wait`` seconds; nothing was charged."""
 

@@ -64,6 +64,10 @@ WORDING: Final[dict[type[Event], tuple[int, str]]] = {
         logging.INFO,
         "job {job_id} ({kind}) {state} in {seconds:.3f} s, attempt {attempt}{because}",
     ),
+    events.JobMissing: (
+        logging.WARNING,
+        "job {job_id} ({kind}) is not in this database: pruned, lost in a failover, or of another database",
+    ),
     events.MessageIgnored: (logging.DEBUG, "message of job {job_id} ({kind}) ignored: {result}"),
     events.MessageKept: (logging.DEBUG, "message of job {job_id} kept for {wait:.1f} s: {reason}"),
     events.MessageUnreadable: (logging.ERROR, "message buried as job {job_id}: {reason}"),

@@ -130,6 +130,7 @@ def test_an_unknown_job_is_acked_and_counted(shop: Shop, run: Any) -> None:
     shop.database.execute("DELETE FROM outbox.job")
     assert run(write).run(message) == Ack()
     assert shop.heard(events.MessageIgnored, result="missing")
+    assert shop.heard(events.JobMissing)  # a consumer of the wrong database would ack everything in silence
     assert shop.effects() == 0
 
 
