@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from mutants import MUTANTS, Mutant, Unfit, check, survives
+from mutants import MUTANTS
+from mutation import Mutant, Unfit, check, survives
 
 if TYPE_CHECKING:
     from pathlib import Path
