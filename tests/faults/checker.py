@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from databases import Database
     from faults.collector import Delivery
+
+T = TypeVar("T")
 
 
 class Written(NamedTuple):
@@ -56,7 +58,7 @@ class Report:
     duplicates: Counter[UUID]
     """How many messages too many."""
     unflagged: set[UUID]
-    """Sent more than once without saying so."""
+    """Of which one version was sent more than once without saying so."""
     disordered: set[str]
     """Keys whose jobs first arrived in another order than they were committed in."""
 
@@ -94,7 +96,7 @@ def judge(account: Account, deliveries: Sequence[Delivery]) -> Report:
         lost=account.ids - ids,
         ghosts=ids - account.ids - account.ambiguous,
         duplicates=_repeated(delivery.id for delivery in sent),
-        unflagged=set(_repeated(delivery.id for delivery in sent if not delivery.flagged)),
+        unflagged={id_ for id_, _ in _repeated((d.id, d.version) for d in sent if not d.flagged)},
         disordered=_disordered(account, deliveries),
     )
 
@@ -112,8 +114,8 @@ def unmarked_by_term(database: Database, deliveries: Sequence[Delivery]) -> dict
     return dict(unmarked)
 
 
-def _repeated(ids: Iterable[UUID]) -> Counter[UUID]:
-    counts = Counter(ids)
+def _repeated(sent: Iterable[T]) -> Counter[T]:
+    counts = Counter(sent)
     counts.subtract(set(counts))
     return +counts
 
