@@ -20,13 +20,15 @@ from outbox.crew import Loop, Threads
 from outbox.delivery import Ack, Keep
 from outbox.dispatcher import Dispatcher
 from outbox.errors import Misuse, Unreachable, WrongEnvironment
-from outbox.faults import one_line, passing, state_of, unreachable, without_schema
+from outbox.faults import one_line, passing, unreachable
 from outbox.gate import Backoff, Gate
 from outbox.runner import Runner
 from outbox.subscription import EXCHANGE, Gone, Subscription
 from outbox.wake import Wake
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
@@ -44,7 +46,6 @@ GRACE: Final = 25.0
 BEAT: Final = 1.0
 _HAND_BACK: Final = 3.0
 _LISTED: Final = re.compile(r";(?=[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
-_NO_RIGHT: Final = "42501"
 
 
 class Consumer(Generic[S]):
@@ -247,15 +248,35 @@ class Consumer(Generic[S]):
         backoff = Backoff()
         while not self._stops:
             try:
-                self._crew.call(self._take_kinds)
+                self._ask(self._take_kinds)
             except Exception as error:
                 if not (unreachable(error) or passing(error)):
-                    raise _explained(error) from error
+                    raise takers.explained(error) from error
                 wait = backoff.next()
                 self._emit(events.ConsumerLost("database", one_line(error), wait))
                 self._wake.wait(wait)
             else:
                 return
+
+    def _ask(self, function: Callable[[], None]) -> None:
+        """Have a function run by the crew, and wait for it or for ``stop``: a database may never answer."""
+        answer: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+        def run() -> None:
+            try:
+                function()
+            except Exception as error:  # noqa: BLE001 - raised again by who asked
+                answer.put(error)
+            else:
+                answer.put(None)
+            self._wake.up()
+
+        self._crew.submit(run)
+        while answer.empty() and not self._stops:
+            self._wake.wait(BEAT)
+        error = None if answer.empty() else answer.get()
+        if error is not None:
+            raise error
 
     def _take_kinds(self) -> None:
         kinds = [handler.kind for handler in self._handlers if not handler.event]
@@ -272,14 +293,3 @@ class Consumer(Generic[S]):
         """Have a message acked whose handler works under a lease from now on. Called by the crew."""
         self._started.put(delivery)
         self._wake.up()
-
-
-def _explained(error: Exception) -> Exception:
-    """Say in one line what stands between us and the tables."""
-    if without_schema(error):
-        return WrongEnvironment("the database has no schema outbox: run outbox migrate")
-    if state_of(error) == _NO_RIGHT:
-        return WrongEnvironment(
-            f"the database refuses: {one_line(error)}; outbox migrate --grant-consumer ROLE mends it"
-        )
-    return error

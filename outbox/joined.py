@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.orm import Session, SessionTransaction
 
 from outbox.errors import Misuse
@@ -136,8 +137,10 @@ class Sessions(Generic[S]):
         return connection.execution_options(**self._options) if self._options else connection
 
     def _look_for_engine(self) -> Engine:
-        probe = plain(self._factory())
-        bind = probe.get_bind(JobRow.__mapper__)
+        try:
+            bind = plain(self._factory()).get_bind(JobRow.__mapper__)
+        except UnboundExecutionError:
+            raise Misuse("the sessionmaker of Handlers has no engine: give it one (bind=)") from None
         if not isinstance(bind, Engine):
             raise Misuse("Handlers needs a sessionmaker that is bound to an engine, not to one connection")
         with bind.connect() as connection:

@@ -6,6 +6,7 @@ Speaks to no broker: ``subscription`` does.
 from __future__ import annotations
 
 import re
+import ssl
 from typing import Any, Final
 
 from outbox.faults import one_line
@@ -38,6 +39,13 @@ def options(url: str) -> dict[str, Any]:
     if url.startswith(("amqp", "pyamqp")):
         return dict(_AMQP_OPTIONS)
     return dict(_REDIS_OPTIONS) if url.startswith(("redis", "sentinel")) else {}
+
+
+def tls(url: str) -> Any:
+    """Return kombu's ``ssl`` for an address: its own defaults look at no host name, or at no certificate."""
+    if url.startswith("amqps"):
+        return {"server_hostname": None, "cert_reqs": ssl.CERT_REQUIRED}
+    return {"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.startswith("rediss") else False
 
 
 def masked(url: str) -> str:

@@ -17,7 +17,7 @@ from kombu.connection import Connection
 
 from outbox.delivery import Delivery, delivery
 from outbox.errors import Unreachable, WrongEnvironment
-from outbox.refusals import CONNECT_TIMEOUT, REMEDIES, masked, options, refuses_login, words
+from outbox.refusals import CONNECT_TIMEOUT, REMEDIES, masked, options, refuses_login, tls, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -68,6 +68,7 @@ class Subscription:
             url,
             connect_timeout=CONNECT_TIMEOUT,
             heartbeat=HEARTBEAT if self._amqp else 0,
+            ssl=tls(url),
             transport_options=options(url),
         )
         self._transport: Any = None

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from outbox.errors import WrongEnvironment
+from outbox.faults import one_line, state_of, without_schema
 from outbox.models import CHANNEL, taker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Connection
+
+
+_NO_RIGHT: Final = "42501"
 
 
 def register(connection: Connection, kinds: Sequence[str], queue: str, *, take_over: bool) -> None:
@@ -51,3 +55,14 @@ def register(connection: Connection, kinds: Sequence[str], queue: str, *, take_o
 def announce(connection: Connection) -> None:
     """Tell this database's relay that a queue was bound: what was parked for want of one can go."""
     connection.execute(select(func.pg_notify(CHANNEL, "bound")))
+
+
+def explained(error: Exception) -> Exception:
+    """Say in one line what stands between us and the tables."""
+    if without_schema(error):
+        return WrongEnvironment("the database has no schema outbox: run outbox migrate")
+    if state_of(error) == _NO_RIGHT:
+        return WrongEnvironment(
+            f"the database refuses: {one_line(error)}; outbox migrate --grant-consumer ROLE mends it"
+        )
+    return error

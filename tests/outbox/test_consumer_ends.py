@@ -13,6 +13,8 @@ from consuming import Shop
 from handling import Gatekeeper, write
 from helpers import eventually
 from kombu import Connection
+from sqlalchemy import create_engine
+from sqlalchemy.orm import sessionmaker
 
 from outbox import events
 from outbox.consumer import Consumer
@@ -130,6 +132,27 @@ def test_a_database_without_our_schema_is_named(empty_database: Database, amqp_u
     assert isinstance(error, WrongEnvironment)
     assert "outbox migrate" in str(error)
     shop.close()
+
+
+def test_sessions_without_an_engine_are_named(shop: Shop) -> None:
+    handlers = Handlers("receipts", session=sessionmaker())
+    handlers("order.paid")(write)
+    error = shop.refused(handlers)
+    assert isinstance(error, Misuse)
+    assert "engine" in str(error)
+
+
+def test_stopping_while_the_database_does_not_answer(shop: Shop, proxy: Callable[[str], Proxy]) -> None:
+    between = proxy(shop.database.dsn)
+    between.stall()
+    engine = create_engine(between.url(shop.database.dsn).replace("postgresql://", "postgresql+psycopg://"))
+    handlers = Handlers("receipts", session=sessionmaker(engine))
+    handlers("order.paid")(write)
+    with shop.consuming(handlers) as running:
+        eventually(lambda: between.connections)
+        running.stop(5)
+        assert running.error is None
+    between.cut()
 
 
 def test_a_registry_without_handlers_is_refused(shop: Shop) -> None:
