@@ -59,7 +59,7 @@ def services(databases: Databases, amqp_url: str) -> Iterator[dict[str, Shop]]:
 
 @pytest.mark.parametrize("copies", [1, 3])
 @pytest.mark.parametrize(
-    "count", [60, pytest.param(2_000, marks=[pytest.mark.long, pytest.mark.timeout(300)])]
+    "count", [60, pytest.param(1_000, marks=[pytest.mark.long, pytest.mark.timeout(300)])]
 )
 def test_an_event_has_one_effect_in_each_service(
     count: int, copies: int, database: Database, services: dict[str, Shop], figures: Figures

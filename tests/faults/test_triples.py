@@ -38,7 +38,7 @@ def shop(database: Database, amqp_url: str) -> Iterator[Shop]:
 
 
 @pytest.mark.parametrize(
-    "jobs", [200, pytest.param(5_000, marks=[pytest.mark.long, pytest.mark.timeout(300)])]
+    "jobs", [200, pytest.param(3_000, marks=[pytest.mark.long, pytest.mark.timeout(300)])]
 )
 def test_each_message_three_times_shuffled_has_one_effect_a_job(
     jobs: int, shop: Shop, figures: Figures
