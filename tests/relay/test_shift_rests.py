@@ -118,3 +118,25 @@ def test_the_window_is_never_exceeded_by_keyed_jobs(
         assert look.depth("all") <= 10
         between.resume()
         published(database, 100)
+
+
+def test_a_frozen_broker_does_not_stop_the_heartbeat(
+    database: Database, own_amqp_url: str, own_rabbitmq: RabbitMQ
+) -> None:
+    age = "SELECT extract(epoch FROM clock_timestamp() - heartbeat_at) FROM outbox.leader"
+    with line(own_amqp_url) as look, relaying(database, own_amqp_url) as running:
+        look.bind("all")
+        running.wait(events.BrokerConnected)
+        add(database, 300, payload=b"x" * 50_000)
+        own_rabbitmq.pause()
+        oldest = 0.0
+        with database.connect() as watcher:
+            lost = len(running.of(events.BrokerLost))
+            while len(running.of(events.BrokerLost)) < lost + 3:
+                (seconds,) = watcher.execute(age).fetchone() or (0,)
+                oldest = max(oldest, float(seconds))
+                running.thread.join(0.05)
+        own_rabbitmq.resume()
+        assert oldest < 3.5, "a step took longer than the leader may be silent"
+        assert not running.of(events.LeadershipGivenUp)
+        eventually(lambda: states(database) == {"published": 300}, 60)
