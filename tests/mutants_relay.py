@@ -13,6 +13,13 @@ RELAY = (
         "tests/relay/test_ledger_marks.py::test_a_mark_names_the_version",
     ),
     Mutant(
+        "a mark by id alone, among handlers that fail",
+        "relay/ledger.py",
+        "WHERE j.id = w.id AND j.version = w.version AND",
+        "WHERE j.id = w.id AND",
+        "tests/faults/test_stranded.py::test_every_job_ends_succeeded_or_dead[1000]",
+    ),
+    Mutant(
         "a mark before the confirm",
         "relay/window.py",
         "        self._bytes += len(row.payload)\n",
@@ -53,6 +60,13 @@ RELAY = (
         "busy=window.keys() if strict else (),",
         "busy=(),",
         "tests/relay/test_reader.py::test_strict_has_one_of_a_key_in_flight",
+    ),
+    Mutant(
+        "keyed jobs read past what is parked",
+        "relay/ledger.py",
+        "AND coalesce(r.line < (",
+        "AND coalesce(-1 < (",
+        "tests/faults/test_order.py::test_first_deliveries_of_each_key_are_in_order[100-20-1]",
     ),
     Mutant(
         "what was read and not sent is not read again",
