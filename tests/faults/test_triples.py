@@ -71,8 +71,10 @@ def test_each_message_three_times_shuffled_has_one_effect_a_job(
     )
     assert shovel.passed >= 3 * jobs
     assert set(ignored) == {"already_applied", "superseded"}
-    # Of each job's last version one copy moved it; the other two found that done.
-    assert ignored["already_applied"] == 2 * jobs
+    # Two copies of each version had no effect. One may run beside the first: a failure is written after the
+    # claim is given back, and then its handler's word is what is ignored.
+    assert ignored.total() == shovel.passed - len(shop.heard(events.JobHandled)) >= 2 * jobs
+    assert ignored["already_applied"] >= jobs
 
 
 def settled(shop: Shop) -> int:
