@@ -273,5 +273,10 @@ class Shift:
         return len(done) - len(marked)
 
     def _possible_duplicate(self, row: Row) -> bool:
-        """Whether another message of this version may exist: nobody knows what a dead leader sent."""
-        return row.sends > 1 or row.pos <= self.term.tip or row.ident in self._window.suspects
+        """Whether the same message may be out already: nobody knows what a dead leader sent.
+
+        An event has no version on the wire, so one that was parked and came back looks like the one before.
+        """
+        if row.sends > 1 or row.pos <= self.term.tip or row.ident in self._window.suspects:
+            return True
+        return row.version > 1 and not row.tracked

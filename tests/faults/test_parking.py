@@ -120,3 +120,15 @@ def test_parked_jobs_cost_the_others_no_speed(
         assert parked(database) == waiting
         figures.say(f"{waiting} parked: the others at {after / before:.2f} of their speed")
         assert after > 0.6 * before
+
+
+def test_an_event_that_was_parked_comes_back_flagged(database: Database, amqp_url: str) -> None:
+    """It has no version on the wire, and a leader that died may have sent it before it was parked."""
+    relays.add(database, kind=NOWHERE, tracked=False)
+    with relays.line(amqp_url) as line, relays.relaying(database, amqp_url):
+        eventually(lambda: parked(database) == 1)
+        line.bind("late", NOWHERE)
+        database.execute("SELECT pg_notify('outbox', 'bound')")
+        eventually(lambda: line.depth("late") == 1)
+        (message,) = line.take("late")
+    assert message.headers["x-outbox-possible-duplicate"] is True
