@@ -26,7 +26,7 @@ class Pipeline:
     collector: Collector
     figures: Figures
 
-    def settle(self, account: Account, timeout: float = 60.0) -> Report:
+    def settle(self, account: Account, timeout: float = 30.0) -> Report:
         """Wait until all is delivered and marked, and hold it against the account; its load has ended.
 
         Raises:

@@ -47,9 +47,7 @@ def pipeline(
         yield Pipeline(database, own_amqp_url, fleet, collector, figures)
 
 
-@pytest.mark.parametrize(
-    "seconds", [4, pytest.param(120, marks=[pytest.mark.long, pytest.mark.timeout(300)])]
-)
+@pytest.mark.parametrize("seconds", [4, pytest.param(30, marks=pytest.mark.long)])
 def test_a_blocked_broker_is_left_in_peace(seconds: int, own_rabbitmq: RabbitMQ, pipeline: Pipeline) -> None:
     leader = pipeline.fleet.wait_leader().process
     with Load(pipeline.database, LOAD) as load:

@@ -68,6 +68,7 @@ def test_crashes_of_the_database_lose_nothing(
     assert all(relay.running for relay in pipeline.fleet.relays)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("crashes", [1, pytest.param(10, marks=pytest.mark.long)])
 def test_crashes_of_the_broker_lose_nothing(
     crashes: int, own_rabbitmq: RabbitMQ, on_own_rabbitmq: Pipeline

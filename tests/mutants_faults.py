@@ -1,0 +1,55 @@
+"""The whole pipeline's guarantees, broken: what only real processes, kills and crashes bring to light."""
+
+from __future__ import annotations
+
+from mutation import Mutant
+
+KILLED = "tests/faults/test_leader_killed.py"
+FROZEN = "tests/faults/test_leader_frozen.py"
+OUTAGE = "tests/faults/test_outage_blocked.py"
+
+FAULTS = (
+    Mutant(
+        "a cursor by position, among sixteen writers",
+        "relay/reader.py",
+        "if clock() >= self._sweep_at:",
+        "if not self:",
+        "tests/faults/test_writers.py::"
+        "test_overlapping_transactions_are_delivered_exactly_if_they_commit[3000-10-1.0]",
+    ),
+    Mutant(
+        "a fence that flushes nothing",
+        "relay/term.py",
+        "SELECT pg_current_xact_id()::text, pg_logical_emit_message(true, 'outbox', '')::text",
+        "SELECT '', ''",
+        "tests/faults/test_restarts.py::test_nothing_is_published_that_a_crash_may_take_back",
+    ),
+    Mutant(
+        "a stop that does not wait for the last confirms",
+        "relay/loop.py",
+        "        self._finish(shift)\n",
+        "",
+        f"{KILLED}::test_a_leader_that_is_asked_to_stop_duplicates_nothing[4]",
+    ),
+    Mutant(
+        "a frozen leader that is given two seconds more",
+        "relay/leader.py",
+        "silent > self._settings.stale and",
+        "silent > self._settings.stale + 2 and",
+        f"{FROZEN}::test_a_frozen_leader_is_replaced_and_marks_nothing_afterwards[0.2-4.0-7.0]",
+    ),
+    Mutant(
+        "a broker that hangs up is called again at once",
+        "relay/broker.py",
+        "FIRST_WAIT if self._was_of_use else self._wait",
+        "FIRST_WAIT",
+        f"{OUTAGE}::test_a_broker_that_ends_every_connection_is_not_stormed",
+    ),
+    Mutant(
+        "a database that is away counts as a handler's failure",
+        "outbox/faults.py",
+        "return disconnected(error) if state is None else state.startswith(_PASSING)",
+        "return False",
+        "tests/faults/test_database_down.py::test_a_database_that_is_away_costs_no_job_anything[6]",
+    ),
+)
