@@ -6,6 +6,7 @@ list of its own.
 
 from __future__ import annotations
 
+from mutants_consumer import CONSUMER
 from mutants_relay import RELAY
 
-MUTANTS = (*RELAY,)
+MUTANTS = (*RELAY, *CONSUMER)
