@@ -7,6 +7,7 @@ list of its own.
 from __future__ import annotations
 
 from mutants_consumer import CONSUMER
+from mutants_faults import FAULTS
 from mutants_relay import RELAY
 
-MUTANTS = (*RELAY, *CONSUMER)
+MUTANTS = (*RELAY, *CONSUMER, *FAULTS)
