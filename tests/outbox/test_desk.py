@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from handling import fault, write
-from sqlalchemy import func, select, text
+from sqlalchemy import event, func, select, text
 
 from outbox.delivery import Ack, Keep
 from outbox.desk import STRIKES
@@ -73,9 +73,13 @@ def test_a_decision_that_could_not_be_written_is_kept(shop: Shop, run: Any) -> N
     job_id = shop.job()
     calls: list[int] = []
 
+    def take_the_table_away(*_: object) -> None:
+        shop.database.execute("ALTER TABLE outbox.job RENAME TO away")
+
     def handle(_job: Job, _session: Session) -> None:
         calls.append(1)
-        shop.database.execute("ALTER TABLE outbox.job RENAME TO away")
+        # When its transaction has ended, and not before: it holds a lock on the table.
+        event.listen(shop.engine, "checkin", take_the_table_away, once=True)
         raise RuntimeError("no")
 
     runner, message = run(handle), shop.delivery(job_id)
