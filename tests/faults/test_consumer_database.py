@@ -86,23 +86,24 @@ def test_a_database_that_is_not_there_yet_is_waited_for(
         shop.becomes(job_id, "succeeded")
 
 
+@pytest.mark.parametrize("count", [20, pytest.param(400, marks=pytest.mark.long)])
 def test_connections_cut_at_any_moment_lose_nothing_and_repeat_nothing(
-    shop: Shop, between: Proxy, handlers: Handlers[Session]
+    shop: Shop, between: Proxy, handlers: Handlers[Session], count: int
 ) -> None:
     """Before the claim, in the handler, within the commit: whatever is cut is looked at again."""
     handlers("order.paid")(write)
-    ids, pause = [shop.job() for _ in range(400)], threading.Event()
+    ids, pause = [shop.job() for _ in range(count)], threading.Event()
     with shop.consuming(handlers) as running:
         running.started(shop)
         shop.send_all(ids)
-        while shop.effects() < 400:
+        while shop.effects() < count:
             between.cut()
             pause.wait(0.25)
         for job_id in ids:
             assert shop.becomes(job_id, "succeeded", 30).attempt == 1
         eventually(lambda: shop.ready() == 0)
     assert shop.value("SELECT max(n) FROM (SELECT count(*) n FROM effect GROUP BY job_id) x") == 1
-    assert shop.effects() == 400
+    assert shop.effects() == count
     assert shop.ready() == 0
 
 
