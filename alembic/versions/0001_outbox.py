@@ -57,6 +57,8 @@ CREATE TABLE outbox.job (
     CONSTRAINT job_kind_routable CHECK (octet_length(kind) BETWEEN 1 AND 255 AND kind !~ '[*#[:cntrl:]]'),
     CONSTRAINT job_key_not_empty CHECK (key <> ''),
     CONSTRAINT job_headers_object CHECK (jsonb_typeof(headers) = 'object'),
+    -- Python knows no year 10000 and no infinity: one such row would end every term of the relay that reads it.
+    CONSTRAINT job_created_in_time CHECK (created_at >= '1970-01-01 UTC' AND created_at < '9999-01-01 UTC'),
     CONSTRAINT job_counts CHECK (version >= 1 AND attempt >= 0 AND max_attempts >= 1 AND sends >= 1),
     CONSTRAINT job_progress_share CHECK (progress BETWEEN 0 AND 1),
     CONSTRAINT job_running_leased CHECK (state <> 'running' OR lease_until IS NOT NULL),
