@@ -69,7 +69,8 @@ def test_crashes_of_the_database_lose_nothing(
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("crashes", [1, pytest.param(10, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("crashes", [1, 10])
 def test_crashes_of_the_broker_lose_nothing(
     crashes: int, own_rabbitmq: RabbitMQ, on_own_rabbitmq: Pipeline
 ) -> None:
