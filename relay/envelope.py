@@ -1,7 +1,7 @@
 """Puts a job into a message of kombu's or py-amqp's, and tells which jobs fit into none.
 
-A job that cannot be written at all (a routing key of 300 bytes, a time before 1970, both possible in SQL) is
-refused by itself: it must neither end the process nor the connection that others use.
+A job that cannot be written at all (a routing key or the name of a header of 300 bytes, both possible in SQL)
+is refused by itself: it must neither end the process nor the connection that others use.
 """
 
 from __future__ import annotations
