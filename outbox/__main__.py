@@ -1,7 +1,7 @@
 """The command ``outbox``, also as ``python -m outbox`` and ``python -m relay``.
 
 Looks, before anything else of ours is imported, whether another package hides ours; the rest is in
-``relay/cli.py``.
+``relay/cli/``.
 """
 
 from __future__ import annotations

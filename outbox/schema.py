@@ -2,7 +2,7 @@
 
 For people who keep our tables in their own Alembic history: ``upgrade`` and ``downgrade`` run our revisions
 inside one of theirs, and ``include_name`` keeps their autogenerate away from our tables. Taking turns between
-processes is not done here (``relay/migrations.py``), and ``import outbox`` never gets here.
+processes is not done here (``relay/migrations/``), and ``import outbox`` never gets here.
 """
 
 from __future__ import annotations

@@ -14,12 +14,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.util import greenlet_spawn
 
-from outbox.calling import caller
 from outbox.job import Job, job_of
 from outbox.known import SHOWN, get
 from outbox.leased import AsyncLeasedJob, LeasedJob
 from outbox.models import JobRow
 from outbox.outcomes import Bury, Cancel, Snooze
+from outbox.runner.calling import caller
 from outbox.sessions import refuse_unbound
 from outbox.states import State
 from outbox.transitions import transition
@@ -27,8 +27,8 @@ from outbox.transitions import transition
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from outbox.calling import Call
     from outbox.handlers import Handler, Handlers
+    from outbox.runner.calling import Call
 
 S = TypeVar("S", bound="Session | AsyncSession")
 

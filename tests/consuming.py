@@ -17,8 +17,8 @@ from sqlalchemy.orm import sessionmaker
 
 from outbox import events, message
 from outbox.consumer import Consumer
-from outbox.delivery import Delivery, delivery
-from outbox.subscription import EXCHANGE
+from outbox.consumer.subscription import EXCHANGE
+from outbox.runner.delivery import Delivery, delivery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -47,7 +47,7 @@ FAULTS = (
     ),
     Mutant(
         "a database that is away counts as a handler's failure",
-        "outbox/faults.py",
+        "outbox/runner/faults.py",
         "return disconnected(error) if state is None else state.startswith(_PASSING)",
         "return False",
         "tests/faults/test_database_down.py::test_a_database_that_is_away_costs_no_job_anything[6]",

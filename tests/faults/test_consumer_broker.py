@@ -11,7 +11,8 @@ from handling import Held, write
 from helpers import eventually
 from kombu.transport.pyamqp import Channel
 
-from outbox import events, subscription
+from outbox import events
+from outbox.consumer import subscription
 from outbox.handlers import Handlers
 
 if TYPE_CHECKING:

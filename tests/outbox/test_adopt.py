@@ -15,11 +15,11 @@ from sqlalchemy.orm import Session
 from outbox import events
 from outbox.adoption import adopt, adopt_async
 from outbox.backoff import Backoff
-from outbox.delivery import Ack, Keep
 from outbox.handlers import Handlers
 from outbox.message import adopted_id
 from outbox.outcomes import Cancel, Snooze
 from outbox.runner import Runner
+from outbox.runner.delivery import Ack, Keep
 
 if TYPE_CHECKING:
     from consuming import Shop

@@ -8,8 +8,8 @@ import pytest
 from handling import fault, write
 from sqlalchemy import event, func, select, text
 
-from outbox.delivery import Ack, Keep
-from outbox.desk import STRIKES
+from outbox.runner.delivery import Ack, Keep
+from outbox.runner.desk import STRIKES
 
 if TYPE_CHECKING:
     from consuming import Shop

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from outbox import message
-from outbox.delivery import Ack, Alone, Delivery, Keep
-from outbox.dispatcher import PATIENCE, Dispatcher
+from outbox.consumer.dispatcher import PATIENCE, Dispatcher
+from outbox.runner.delivery import Ack, Alone, Delivery, Keep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from outbox.delivery import Verdict
+    from outbox.runner.delivery import Verdict
 
 
 class Hands:

@@ -10,9 +10,9 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
-from outbox.delivery import Ack
 from outbox.handlers import Handlers
 from outbox.runner import Runner
+from outbox.runner.delivery import Ack
 
 if TYPE_CHECKING:
     from consuming import Shop

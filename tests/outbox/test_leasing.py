@@ -12,19 +12,19 @@ from sqlalchemy import text
 
 from outbox import events
 from outbox.backoff import Backoff
-from outbox.delivery import Ack, Alone, Keep
-from outbox.desk import STRIKES
 from outbox.handlers import Handlers
 from outbox.leased import LeasedJob, LeaseLost
 from outbox.outcomes import Snooze
 from outbox.runner import Runner
+from outbox.runner.delivery import Ack, Alone, Keep
+from outbox.runner.desk import STRIKES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from consuming import Shop
 
-    from outbox.delivery import Delivery
+    from outbox.runner.delivery import Delivery
 
 Run = "Callable[..., Runner[Any]]"
 

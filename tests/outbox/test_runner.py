@@ -9,8 +9,8 @@ import pytest
 from handling import fail, fault, write
 
 from outbox import events
-from outbox.delivery import Ack, Alone, Keep
 from outbox.outcomes import Snooze
+from outbox.runner.delivery import Ack, Alone, Keep
 
 if TYPE_CHECKING:
     from consuming import Shop

@@ -9,8 +9,8 @@ from handling import fail, write
 from sqlalchemy import text
 
 from outbox.backoff import Backoff
-from outbox.delivery import Ack
 from outbox.outcomes import Bury, Cancel, Snooze
+from outbox.runner.delivery import Ack
 
 if TYPE_CHECKING:
     from consuming import Shop

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from outbox import refusals
-from outbox.crew import Loop, Threads
-from outbox.gate import Backoff
-from outbox.wake import Wake
+from outbox.consumer import refusals
+from outbox.consumer.crew import Loop, Threads
+from outbox.consumer.gate import Backoff
+from outbox.consumer.wake import Wake
 
 
 def test_no_address_is_shown_with_its_secrets() -> None:

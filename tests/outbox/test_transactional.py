@@ -12,10 +12,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from outbox import events
-from outbox.delivery import Ack, Keep
 from outbox.handlers import Handlers
 from outbox.joined import Work
 from outbox.runner import Runner
+from outbox.runner.delivery import Ack, Keep
 from outbox.states import State
 
 if TYPE_CHECKING:

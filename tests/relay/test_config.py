@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from outbox.errors import ConfigError
-from relay import cli, config, options, values
+from relay import cli, config, values
+from relay.cli import options
 from relay.config import Route, Settings
 
 if TYPE_CHECKING:

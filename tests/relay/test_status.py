@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from helpers import eventually
 from operating import read
 
-from relay import queries
+from relay.cli import queries
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,12 +6,12 @@ import random
 from typing import TYPE_CHECKING, Any, Final
 
 from outbox import events
-from outbox.faults import one_line
+from outbox.runner.faults import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from outbox.crew import Crew
+    from outbox.consumer.crew import Crew
     from outbox.events import Observer
     from outbox.runner import Runner
 

@@ -15,16 +15,17 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from outbox import events, logs, takers
-from outbox.crew import Loop, Threads
-from outbox.delivery import Ack, Keep
-from outbox.dispatcher import Dispatcher
+from outbox import events, logs
+from outbox.consumer import takers
+from outbox.consumer.crew import Loop, Threads
+from outbox.consumer.dispatcher import Dispatcher
+from outbox.consumer.gate import Backoff, Gate
+from outbox.consumer.subscription import EXCHANGE, Gone, Subscription
+from outbox.consumer.wake import Wake
 from outbox.errors import Misuse, Unreachable, WrongEnvironment
-from outbox.faults import one_line, passing, unreachable
-from outbox.gate import Backoff, Gate
 from outbox.runner import Runner
-from outbox.subscription import EXCHANGE, Gone, Subscription
-from outbox.wake import Wake
+from outbox.runner.delivery import Ack, Keep
+from outbox.runner.faults import one_line, passing, unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
-    from outbox.crew import Crew
-    from outbox.delivery import Delivery
+    from outbox.consumer.crew import Crew
     from outbox.events import Observer
     from outbox.handlers import Handlers
+    from outbox.runner.delivery import Delivery
 
 S = TypeVar("S", bound="Session | AsyncSession")
 

@@ -1,6 +1,6 @@
 """The commands that operate on jobs: status, list, show, retry, cancel, bury, prune.
 
-They parse and print; the SQL is in ``relay/queries.py``, ``relay/listing.py`` and ``relay/orders.py``. They
+They parse and print; the SQL is in ``queries.py``, ``listing.py`` and ``orders.py``. They
 need no lock and no relay, and work through a pooler.
 """
 
@@ -14,13 +14,13 @@ import click
 
 from outbox.errors import Busy, OutboxError
 from outbox.states import State
-from relay import options, tables
+from relay.cli import options, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
 
-    from relay.orders import Order, Outcome
+    from relay.cli.orders import Order, Outcome
     from relay.sessions import Session
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
@@ -49,7 +49,7 @@ def status(*, exact: bool, as_json: bool, **flags: Any) -> None:
     Lag is the age of the oldest job that should have been published by now. A state with more than 100,000
     jobs is estimated from statistics, and marked by ~.
     """
-    from relay import overview  # noqa: PLC0415
+    from relay.cli import overview  # noqa: PLC0415
 
     with _session(flags) as session:
         found = overview.read(session, exact=exact)
@@ -75,7 +75,7 @@ def list_(
 
     Finished ones are in the order in which they finished, scheduled ones in that in which they fall due.
     """
-    from relay import listing  # noqa: PLC0415
+    from relay.cli import listing  # noqa: PLC0415
 
     with _session(flags) as session:
         found = listing.page(session, listing.Filter(State(state) if state else None, kind), limit, after)
@@ -106,7 +106,7 @@ def list_(
 @json_option
 def show(*, job_id: UUID, as_json: bool, **flags: Any) -> None:
     """Show one job, its payload and its history."""
-    from relay import listing  # noqa: PLC0415
+    from relay.cli import listing  # noqa: PLC0415
 
     with _session(flags) as session:
         found = listing.job(session, job_id)
@@ -152,7 +152,7 @@ def retry(*, again: bool, **chosen: Any) -> None:
     Dead, cancelled, parked or published ones. A job that is busy just then is left as it is; the exit code is
     75 when there was one.
     """
-    from relay import orders  # noqa: PLC0415
+    from relay.cli import orders  # noqa: PLC0415
 
     _carry_out(orders.AGAIN if again else orders.RETRY, "retried", chosen)
 
@@ -165,7 +165,7 @@ def cancel(**chosen: Any) -> None:
     Scheduled, pending, parked or published ones. A job that is busy just then is left as it is; the exit code
     is 75 when there was one.
     """
-    from relay import orders  # noqa: PLC0415
+    from relay.cli import orders  # noqa: PLC0415
 
     _carry_out(orders.CANCEL, "cancelled", chosen)
 
@@ -179,7 +179,7 @@ def bury(*, reason: str | None, **chosen: Any) -> None:
     Scheduled, pending, parked or published ones. A job that is busy just then is left as it is; the exit code
     is 75 when there was one.
     """
-    from relay import orders  # noqa: PLC0415
+    from relay.cli import orders  # noqa: PLC0415
 
     _carry_out(orders.BURY, "buried", chosen, reason)
 
@@ -188,7 +188,7 @@ def _carry_out(order: Order, done: str, chosen: dict[str, Any], reason: str | No
     ids, state, kind = chosen.pop("ids"), chosen.pop("state"), chosen.pop("kind")
     as_json, everything = chosen.pop("as_json"), chosen.pop("everything")
     _refuse_unclear(order, ids, state, kind, everything)
-    from relay import listing, orders  # noqa: PLC0415
+    from relay.cli import listing, orders  # noqa: PLC0415
 
     with _session(chosen) as session:
         if everything:
@@ -237,7 +237,7 @@ def prune(*, older_than: str, dead: bool, as_json: bool, **flags: Any) -> None:
 
     Succeeded and cancelled jobs, and events that were published. The relay does the same by itself.
     """
-    from relay import orders  # noqa: PLC0415
+    from relay.cli import orders  # noqa: PLC0415
 
     seconds = options.seconds("--older-than", older_than)
     with _session(flags) as session:

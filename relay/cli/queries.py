@@ -1,7 +1,7 @@
 """The SQL of ``outbox status``: who leads, how many jobs, how late, what is down.
 
 Every statement is bounded, so that a table of a hundred million jobs answers at once. Single jobs are read in
-``relay/listing.py``, and changed in ``relay/orders.py``.
+``listing.py``, and changed in ``orders.py``.
 """
 
 from __future__ import annotations

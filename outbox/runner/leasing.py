@@ -6,10 +6,10 @@ import time
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import uuid4
 
-from outbox.delivery import Ack, Keep
 from outbox.leased import AsyncLeasedJob, Lease, LeasedJob
 from outbox.models import clock
-from outbox.settling import Decision, Unreadable, decide, handed_back
+from outbox.runner.delivery import Ack, Keep
+from outbox.runner.settling import Decision, Unreadable, decide, handed_back
 from outbox.states import State
 from outbox.transitions import Applied, Superseded, due_in
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
-    from outbox.calling import Call
-    from outbox.claims import Row, Unadopted
-    from outbox.delivery import Delivery
-    from outbox.desk import Desk
     from outbox.handlers import Handler
-    from outbox.renewals import Renewals
+    from outbox.runner.calling import Call
+    from outbox.runner.claims import Row, Unadopted
+    from outbox.runner.delivery import Delivery
+    from outbox.runner.desk import Desk
+    from outbox.runner.renewals import Renewals
 
 S = TypeVar("S", bound="Session | AsyncSession")
 

@@ -11,11 +11,11 @@ import re
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from outbox import events
-from outbox.claims import Row, Unadopted, claim, look
-from outbox.delivery import Ack, Keep
-from outbox.faults import disconnected, one_line, passing
 from outbox.payload import decode
-from outbox.settling import Unreadable, decide
+from outbox.runner.claims import Row, Unadopted, claim, look
+from outbox.runner.delivery import Ack, Keep
+from outbox.runner.faults import disconnected, one_line, passing
+from outbox.runner.settling import Unreadable, decide
 from outbox.transitions import Ahead, Applied, Missing, Result, catch_up
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
-    from outbox.claims import Held
-    from outbox.delivery import Delivery
     from outbox.events import Observer
     from outbox.handlers import Handler
     from outbox.joined import Sessions, Work
-    from outbox.settling import Decision
+    from outbox.runner.claims import Held
+    from outbox.runner.delivery import Delivery
+    from outbox.runner.settling import Decision
 
 S = TypeVar("S", bound="Session | AsyncSession")
 

@@ -1,6 +1,6 @@
 """The command line: its root, its errors, and the commands that deploy (migrate, relay, consume).
 
-Commands that operate on jobs are in ``relay/ops.py``. Here alone does an error become a line on standard
+Commands that operate on jobs are in ``ops.py``. Here alone does an error become a line on standard
 error and an exit code. Imports that cost time are made by the command that needs them.
 """
 
@@ -18,7 +18,8 @@ from click import shell_completion
 import outbox
 from outbox import logs
 from outbox.errors import ConfigError, OutboxError, WrongEnvironment
-from relay import ops, options, signals, urls
+from relay import urls
+from relay.cli import ops, options, signals
 
 INTERRUPTED: Final = 130
 
@@ -55,7 +56,7 @@ def migrate(*, wait: str, check: bool, sql: bool, **flags: Any) -> None:
     and a role that may create the schema. A database that is at its newest revision, or ahead of this
     release, is left alone.
     """
-    from relay import migrate as work  # noqa: PLC0415 - Alembic takes 0.2 s, and no other command needs it
+    from relay.cli import schema as work  # noqa: PLC0415 - Alembic takes 0.2 s, and no other command needs it
 
     grants = work.grants({kind: flags.pop(kind) for kind in work.KINDS})
     settings = options.load(flags, *(() if sql else options.DATABASE))
@@ -105,7 +106,8 @@ def consume(target: str, *, app_dir: Path, **flags: Any) -> None:
     options.start_logging(settings)
     if settings.database_url:
         os.environ["OUTBOX_DATABASE_URL"] = settings.database_url
-    from relay import loading, transports  # noqa: PLC0415 - SQLAlchemy and kombu, which --help does not need
+    from relay import transports  # noqa: PLC0415 - SQLAlchemy and kombu, which --help does not need
+    from relay.cli import loading  # noqa: PLC0415 - SQLAlchemy and kombu, which --help does not need
 
     transports.admit(settings.broker_url, allow_lossy=settings.allow_lossy)
     handlers = loading.handlers(target, app_dir)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from outbox.delivery import Ack, Keep
 from outbox.job import Job
-from outbox.settling import Decision
+from outbox.runner.delivery import Ack, Keep
+from outbox.runner.settling import Decision
 from outbox.states import State
 from outbox.transitions import Applied
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
-    from outbox.calling import Call
-    from outbox.claims import Row, Unadopted
-    from outbox.delivery import Delivery
-    from outbox.desk import Desk
     from outbox.handlers import Handler
     from outbox.joined import Work
+    from outbox.runner.calling import Call
+    from outbox.runner.claims import Row, Unadopted
+    from outbox.runner.delivery import Delivery
+    from outbox.runner.desk import Desk
     from outbox.transitions import Result
 
 S = TypeVar("S", bound="Session | AsyncSession")

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kombu.connection import Connection
 
-from outbox.delivery import Delivery, delivery
+from outbox.consumer.refusals import CONNECT_TIMEOUT, REMEDIES, masked, options, refuses_login, tls, words
 from outbox.errors import Unreachable, WrongEnvironment
-from outbox.refusals import CONNECT_TIMEOUT, REMEDIES, masked, options, refuses_login, tls, words
+from outbox.runner.delivery import Delivery, delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from outbox.wake import Wake
+    from outbox.consumer.wake import Wake
 
 EXCHANGE: Final = "outbox"
 """Durable, of type topic: where the relay publishes, with the kind as the routing key."""

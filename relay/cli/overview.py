@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from outbox import schema
-from relay import queries, tables
+from relay.cli import queries, tables
 
 if TYPE_CHECKING:
     from relay.sessions import Session

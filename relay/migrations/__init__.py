@@ -1,9 +1,9 @@
 """Brings the schema to the newest revision, from any number of processes at once.
 
-``outbox migrate`` comes here; ``alembic upgrade head`` does the same through ``relay/revisions.py``. The
+``outbox migrate`` comes here; ``alembic upgrade head`` does the same through ``revisions.py``. The
 connection that runs the DDL holds the lock: a process that dies takes both with it, and nothing is left to
 clean up. A database at its newest revision is left alone without a look at the lock. What the revisions do is
-in ``alembic/``, what a release can work on in ``outbox/schema.py``, and the waiting in ``relay/turn.py``.
+in ``alembic/``, what a release can work on in ``outbox/schema.py``, and the waiting in ``turn.py``.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from alembic.config import Config
 
 from outbox import schema
 from outbox.errors import Busy
-from relay import sessions, turn
+from relay import sessions
+from relay.migrations import turn
+from relay.migrations.standing import Standing, standing
 from relay.seam import database_errors
 from relay.sessions import check_schema
-from relay.standing import Standing, standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from relay.turn import Turn
+    from relay.migrations.turn import Turn
 
 __all__ = ["NEWEST", "Standing", "check_schema", "look", "script", "upgrade"]
 

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from outbox.faults import one_line
 from outbox.outcomes import Bury, Cancel, Snooze
+from outbox.runner.faults import one_line
 from outbox.states import State
 from outbox.transitions import MAX_ERROR, Result, due_in, sign
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from outbox.claims import Held
     from outbox.handlers import Handler
+    from outbox.runner.claims import Held
 
 UNKNOWN_KIND_DELAY: Final = 60.0
 """Seconds after which a kind that nobody handles is tried again: the next release may know it."""

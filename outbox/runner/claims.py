@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from outbox.delivery import Delivery
     from outbox.handlers import Handler
+    from outbox.runner.delivery import Delivery
 
 DELIVERED: Final = (State.PENDING, State.PUBLISHED)
 """Where a job stands whose message is on its way; pending, because a message can overtake its own mark."""

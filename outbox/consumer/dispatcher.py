@@ -13,14 +13,14 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from outbox.delivery import Alone, Keep
+from outbox.runner.delivery import Alone, Keep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from outbox.crew import Crew
-    from outbox.delivery import Delivery, Verdict
+    from outbox.consumer.crew import Crew
     from outbox.runner import Runner
+    from outbox.runner.delivery import Delivery, Verdict
 
 PATIENCE: Final = 30.0
 """Seconds for which a leased handler counts as one that others must not run beside. It may work for hours,

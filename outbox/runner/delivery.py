@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from outbox.leased import Lease
     from outbox.message import Incoming
-    from outbox.settling import Decision
+    from outbox.runner.settling import Decision
 
 
 @dataclass(frozen=True, slots=True)

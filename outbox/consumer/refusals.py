@@ -9,7 +9,7 @@ import re
 import ssl
 from typing import Any, Final
 
-from outbox.faults import one_line
+from outbox.runner.faults import one_line
 
 CONNECT_TIMEOUT: Final = 3.0
 IO_TIMEOUT: Final = 5.0

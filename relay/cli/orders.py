@@ -17,13 +17,13 @@ import psycopg
 
 from outbox.states import State
 from relay.chores import PRUNE, PRUNE_EVENTS, PRUNE_JOBS
-from relay.listing import page
+from relay.cli.listing import page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from relay.listing import Filter
+    from relay.cli.listing import Filter
     from relay.sessions import Session
 
 BATCH: Final = 500  # rows of one transaction

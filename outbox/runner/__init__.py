@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from sqlalchemy import select, true
 
 from outbox import events, logs
-from outbox.calling import caller
-from outbox.claims import Row, charge_before
-from outbox.delivery import Ack, Alone, Keep, Verdict
-from outbox.desk import Desk
-from outbox.faults import one_line, passing, unreachable
 from outbox.joined import Sessions
-from outbox.leasing import Leasing
-from outbox.renewals import Renewals
-from outbox.settling import came_back, unknown_kind, unreadable, worn_out
-from outbox.transactional import Transactional
+from outbox.runner.calling import caller
+from outbox.runner.claims import Row, charge_before
+from outbox.runner.delivery import Ack, Alone, Keep, Verdict
+from outbox.runner.desk import Desk
+from outbox.runner.faults import one_line, passing, unreachable
+from outbox.runner.leasing import Leasing
+from outbox.runner.renewals import Renewals
+from outbox.runner.settling import came_back, unknown_kind, unreadable, worn_out
+from outbox.runner.transactional import Transactional
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
-    from outbox.claims import Unadopted
-    from outbox.delivery import Delivery
     from outbox.events import Observer
     from outbox.handlers import Handler, Handlers
-    from outbox.settling import Decision
+    from outbox.runner.claims import Unadopted
+    from outbox.runner.delivery import Delivery
+    from outbox.runner.settling import Decision
 
 S = TypeVar("S", bound="Session | AsyncSession")
 

@@ -1,6 +1,6 @@
 """Knows where a database stands: its revision, what a killed migration left, who uses our tables.
 
-Reads and tidies; the revisions themselves are run elsewhere (``relay/migrations.py``).
+Reads and tidies; the revisions themselves are run elsewhere (``relay/migrations``).
 """
 
 from __future__ import annotations

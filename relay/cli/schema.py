@@ -1,4 +1,4 @@
-"""What ``outbox migrate`` does with its options. How a schema is migrated is in ``relay/migrations.py``."""
+"""What ``outbox migrate`` does with its options. How a schema is migrated is in ``relay/migrations``."""
 
 from __future__ import annotations
 

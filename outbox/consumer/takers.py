@@ -8,8 +8,8 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from outbox.errors import WrongEnvironment
-from outbox.faults import one_line, state_of, without_schema
 from outbox.models import CHANNEL, taker
+from outbox.runner.faults import one_line, state_of, without_schema
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

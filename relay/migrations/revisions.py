@@ -1,7 +1,7 @@
 """Runs the revisions for Alembic: ``alembic/env.py`` is one call of ``run``.
 
 The lock and the guards are those of ``outbox migrate``, whichever command Alembic was started by. Taking
-turns is in ``relay/turn.py``, and what a revision does in ``alembic/versions``.
+turns is in ``turn.py``, and what a revision does in ``alembic/versions``.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from sqlalchemy.exc import DBAPIError
 
 from outbox.errors import Busy, ConfigError, OutboxError
 from outbox.models import SCHEMA, VERSION_TABLE, metadata
-from relay import turn
-from relay.standing import MAKE_ROOM, clear_ruins, make_room, obstacles, standing
-from relay.turn import WAIT
+from relay.migrations import turn
+from relay.migrations.standing import MAKE_ROOM, clear_ruins, make_room, obstacles, standing
+from relay.migrations.turn import WAIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from alembic.runtime.environment import EnvironmentContext
     from sqlalchemy import Connection
 
+    from relay.migrations.turn import Turn
     from relay.sessions import Session
-    from relay.turn import Turn
 
 
 def run(context: EnvironmentContext) -> None:
