@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+# Tests wait more than they compute: a few more of them at once than there are cores.
+WORKERS ?= 3
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq --constraint constraints.txt
 
@@ -17,8 +19,8 @@ demo: $(VENV)/demo ## start a database, a broker, a relay and consumers, kill so
 	@$(BIN)/outbox demo $(ARGS)
 
 test: lint ## check the code, run every test that takes less than a few seconds
-	@echo "pytest: all but the long tests"
-	@$(BIN)/pytest -m "not long" $(ARGS)
+	@echo "pytest: all but the long tests, $(WORKERS) at a time"
+	@$(BIN)/pytest -m "not long" -n $(WORKERS) --dist loadscope $(ARGS)
 
 test-all: test test-long ## the same, and the long tests
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from xdist.workermanage import WorkerController
+
     from relay.sandbox.binaries import Source
 
 _SERVERS = pytest.StashKey[Servers]()
@@ -68,6 +70,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("servers")
         for line in lines:
             terminalreporter.write_line(line)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Have a worker of pytest-xdist hand its account to the process that prints it."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["servers"] = session.config.stash[_SERVERS].account()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: WorkerController) -> None:
+    """Take over a worker's account; one that crashed left none."""
+    node.config.stash[_SERVERS].join(getattr(node, "workeroutput", {}).get("servers", ({}, {})))
 
 
 @pytest.fixture(scope="session")

@@ -165,6 +165,16 @@ class Servers:
             pytest.fail(f"{name} is required (OUTBOX_TEST_REQUIRE). {self.missing[name]}", pytrace=False)
         pytest.skip(f"no {name}. {self.missing[name]}")
 
+    def account(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Return what was used and what was missing, as plain values that another process can be sent."""
+        return self.used, self.missing
+
+    def join(self, account: tuple[Mapping[str, str], Mapping[str, str]]) -> None:
+        """Add another process's account to ours."""
+        used, missing = account
+        self.used.update(used)
+        self.missing.update(missing)
+
     def report(self) -> list[str]:
         """One line a server, for the end of the run."""
         used = [f"{name}: {source}" for name, source in self.used.items()]

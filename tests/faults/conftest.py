@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from databases import Database
     from processes import Processes
+    from xdist.workermanage import WorkerController
 
 _LINES = pytest.StashKey[list[str]]()
 
@@ -30,6 +31,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("figures of the fault tests")
         for line in config.stash[_LINES]:
             terminalreporter.write_line(line)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Have a worker of pytest-xdist hand its figures to the process that prints them."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["figures"] = session.config.stash[_LINES]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: WorkerController) -> None:
+    """Take over a worker's figures; one that crashed left none."""
+    node.config.stash[_LINES] += getattr(node, "workeroutput", {}).get("figures", [])
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 from consuming import Shop
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from databases import Database
     from processes import Process, Processes
+    from servers import Broker
 
 APP = Path(__file__).with_name("consumer_app.py")
 
@@ -101,13 +103,15 @@ def test_kills_at_random_lose_nothing_and_repeat_nothing(shop: Shop, start: Call
 
 
 def test_a_leased_job_of_a_killed_consumer_is_left_to_the_leader(
-    shop: Shop, start: Callable[..., Process]
+    shop: Shop, start: Callable[..., Process], rabbitmq: Broker
 ) -> None:
     declare(start)
     job_id = shop.job("report", {"sleep": 60})
     shop.send(job_id)
     process = start()
     shop.becomes(job_id, "running")
+    virtual_host = urlsplit(shop.broker_url).path[1:]
+    eventually(lambda: rabbitmq.ctl("list_queues", "-p", virtual_host, "messages").split()[-1] == "0", 30)
     process.kill()
     row = shop.row(job_id)
     assert (row.state, row.attempt, shop.ready()) == ("running", 1, 0)

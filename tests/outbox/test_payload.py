@@ -43,14 +43,7 @@ def texts_in(value: Any) -> Iterator[str]:
             yield from texts_in(item)
 
 
-@settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
-@given(payloads())
-@example({"__type__": "zzz", "__value__": 1})
-@example(nested(64))
-@example(nested(65))
-@example(LARGEST_INT)
-@example(LARGEST_INT + 1)
-def test_any_payload_comes_back_as_it_went_or_is_refused_before_anything_happens(payload: Any) -> None:
+def comes_back_or_is_refused(payload: Any) -> None:
     refusal = None
     try:
         body, content_type = encode(payload)
@@ -68,6 +61,24 @@ def test_any_payload_comes_back_as_it_went_or_is_refused_before_anything_happens
         assert json.loads(body) == arrived == payload
         assert repr(arrived) == repr(payload)  # True is not 1, and -0.0 is not 0
     assert encode(arrived) == (body, JSON)
+
+
+@settings(max_examples=1_000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(payloads())
+@example({"__type__": "zzz", "__value__": 1})
+@example(nested(64))
+@example(nested(65))
+@example(LARGEST_INT)
+@example(LARGEST_INT + 1)
+def test_any_payload_comes_back_as_it_went_or_is_refused_before_anything_happens(payload: Any) -> None:
+    comes_back_or_is_refused(payload)
+
+
+@pytest.mark.long
+@settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(payloads())
+def test_ten_thousand_payloads_come_back_or_are_refused(payload: Any) -> None:
+    comes_back_or_is_refused(payload)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
