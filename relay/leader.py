@@ -121,7 +121,7 @@ class Election:
         return Term(backend, found[0], found[1], found[2], self._settings)
 
     def abstain(self, seconds: float) -> None:
-        """Stay out for ``seconds``: another relay reaches the broker and we do not."""
+        """Stay out for ``seconds``, or until we reach the broker (0 s): another relay does and we do not."""
         self._abstain_until = clock() + seconds
 
     def holder(self) -> str | None:

@@ -113,6 +113,8 @@ class Relay:
             term = self._election.campaign()
             if term is None:
                 self._broker.tend(_nothing)
+                if self._broker.live:
+                    self._election.abstain(0.0)  # two relays that make way for each other would both stay out
                 self._announce(self._election.backend)
         except (Unreachable, Postponed) as error:
             self._database_lost(error)

@@ -20,6 +20,13 @@ RELAY = (
         "tests/faults/test_stranded.py::test_every_job_ends_succeeded_or_dead[1000]",
     ),
     Mutant(
+        "a relay that made way stays out although it reaches the broker",
+        "relay/loop.py",
+        "if self._broker.live:\n                    self._election",
+        "if self._broker.live and self._stopping:\n                    self._election",
+        "tests/relay/test_making_way.py::test_one_that_made_way_leads_again_as_soon_as_it_reaches_the_broker",
+    ),
+    Mutant(
         "a mark before the confirm",
         "relay/window.py",
         "        self._bytes += len(row.payload)\n",

@@ -167,40 +167,6 @@ def test_a_statement_that_never_gets_through_is_named(database: Database, amqp_u
             other.rollback()
 
 
-def test_a_leader_without_a_broker_makes_way_for_one_that_has_it(
-    database: Database, amqp_url: str, look: Line, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "WITHOUT_BROKER", 0.5)
-    look.bind("all")
-    with relaying(database, NOBODY, take_over=True) as without:
-        without.wait(events.LeadershipGained)
-        with relaying(database, amqp_url, take_over=True) as able:
-            given_up = without.wait(events.LeadershipGivenUp)
-            assert "another relay has one" in given_up.reason
-            able.wait(events.LeadershipGained)
-            add(database, 5)
-            eventually(lambda: states(database) == {"published": 5})
-            assert len(without.of(events.LeadershipGained)) == 1
-
-
-def test_a_leader_without_a_broker_keeps_leading_if_nobody_has_one(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "WITHOUT_BROKER", 0.3)
-    with relaying(database, NOBODY) as first, relaying(database, NOBODY) as second:
-        eventually(lambda: first.relay.leading or second.relay.leading)
-        running(first, second)
-        add(database, 3, state="scheduled", available_at="2020-01-01")
-        eventually(lambda: states(database) == {"pending": 3})
-        assert not first.of(events.LeadershipGivenUp) + second.of(events.LeadershipGivenUp)
-
-
-def running(*relays: Running) -> None:
-    """Wait until each has tried its broker for longer than a leader may be without one."""
-    for each in relays:
-        each.wait(events.BrokerLost, count=2)
-
-
 @pytest.mark.parametrize("missing", ["broker", "database"])
 def test_drain_ends_with_an_error_when_a_server_is_missing(
     database: Database, amqp_url: str, monkeypatch: pytest.MonkeyPatch, missing: str
