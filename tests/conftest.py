@@ -17,7 +17,6 @@ from bouncer import PgBouncer
 from brokers import VirtualHosts
 from databases import Database, Databases
 from processes import Processes
-from proxy import Proxy
 from servers import (
     AnyServer,
     Broker,
@@ -29,6 +28,7 @@ from servers import (
 )
 
 from relay import sandbox
+from relay.theatre.proxy import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 from helpers import eventually
-from proxy import Proxy
+
+from relay.theatre.proxy import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,17 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from kombu.connection import Connection
 from sqlalchemy import create_engine, select
 from sqlalchemy.orm import Session
 
 from outbox.errors import OutboxError
 from relay import migrations, sandbox, transports, urls
-from relay.demo.cast import Actor, Cast
 from relay.demo.screen import Screen
 from relay.demo.shop import Base, Receipt
 from relay.demo.verdict import Verdict, judge
-from relay.demo.wiretap import QUEUE
+from relay.theatre import wiretap
+from relay.theatre.cast import Actor, Cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +39,9 @@ SETTINGS: Final = {
     "OUTBOX_LOG": "json",
     "OUTBOX_REDELIVER_AFTER": "5",  # nobody watches for the usual ten minutes what a broker of grade B lost
 }
+WIRETAP: Final = ("outbox", "wiretap")
+"""The exchange that it listens to, and its queue."""
+
 PATIENCE: Final = 25.0
 LOOK_EVERY: Final = 0.1
 
@@ -125,13 +127,12 @@ class Play:
         migrations.upgrade(self._postgres.url)
         engine = create_engine(urls.sqlalchemy(self._postgres.url))
         Base.metadata.create_all(engine)
-        with Connection(self._broker.url) as connection:
-            QUEUE(connection.channel()).declare()  # before the first job: the wiretap must miss nothing
+        wiretap.declare(self._broker.url, *WIRETAP)
         return engine
 
     def _raise_curtain(self) -> None:
         """Start those who listen first: a message that the wiretap alone gets is routable, and not done."""
-        self._cast.start("wiretap", "relay.demo.wiretap", str(self._folder))
+        self._cast.start("wiretap", "relay.theatre.wiretap", str(self._folder / "delivered"), *WIRETAP)
         arguments = ("relay", "consume", "relay.demo.receipts:handlers")
         consumers = [self._cast.start(name, *arguments) for name in ("consumer-1", "consumer-2")]
         self._relays = [self._cast.start(name, "relay", "relay") for name in ("relay-1", "relay-2")]

@@ -14,18 +14,19 @@ from sqlalchemy.orm import Session, sessionmaker
 import outbox
 from relay import urls
 from relay.demo.shop import Receipt
+from relay.theatre.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 engine = create_engine(urls.sqlalchemy(os.environ["OUTBOX_DATABASE_URL"]), pool_pre_ping=True)
-notes = (Path(os.environ["DEMO_FOLDER"]) / f"handled-{os.getpid()}").open("a")
+notes = Journal(Path(os.environ["DEMO_FOLDER"]) / f"handled-{os.getpid()}")
 
 
 @contextmanager
 def noted(job: outbox.Job) -> Iterator[None]:
     """Note that a job was handed to its handler, whatever becomes of it."""
-    print(job.id, job.key, file=notes, flush=True)
+    notes.note(job.id)
     yield
 
 

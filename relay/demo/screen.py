@@ -24,7 +24,7 @@ ROWS: Final = (
     ("duplicates", "sent or delivered again after a fault"),
     ("lost", "committed, never delivered"),
     ("ghosts", "delivered, never committed"),
-    ("out_of_order", "delivered after a later one of the same customer"),
+    ("out_of_order", "customers whose jobs came in another order"),
     ("effects", "receipts written"),
     ("wrong_effects", "orders with no receipt, or with two"),
 )

@@ -18,6 +18,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import outbox
 from relay import urls
+from relay.theatre.journal import Journal
 
 CUSTOMERS: Final = 20
 ROLLED_BACK: Final = 0.15
@@ -69,14 +70,14 @@ def main() -> None:
     engine = create_engine(urls.sqlalchemy(os.environ["OUTBOX_DATABASE_URL"]))
     dice = random.Random(7)  # noqa: S311 - which cards are declined
     began = time.monotonic()
-    with (folder / "committed").open("a") as committed, (folder / "rolled_back").open("a") as rolled_back:
+    with Journal(folder / "committed") as committed, Journal(folder / "rolled_back") as rolled_back:
         for number in range(1, int(seconds * rate) + 1):
             try:
                 with Session(engine) as session, session.begin():
                     entry = buy(session, number, declined=dice.random() < ROLLED_BACK)
-                print(entry, file=committed, flush=True)
+                committed.note(entry)
             except CardDeclined as declined:
-                print(declined, file=rolled_back, flush=True)
+                rolled_back.note(declined)
             time.sleep(max(0.0, began + number / rate - time.monotonic()))
 
 

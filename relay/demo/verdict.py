@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from relay.theatre import judge as theatre
+from relay.theatre import wiretap
+from relay.theatre.journal import Lines, entries
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
 
@@ -34,44 +38,24 @@ class Verdict:
 def judge(folder: Path, receipts: Iterable[int]) -> Verdict:
     """Return the verdict on what ``folder`` holds and on the shop's receipts (an order's number each)."""
     committed = entries(folder / "committed")
-    rolled_back = entries(folder / "rolled_back")
-    messages = Counter(entry[0] for entry in entries(folder / "delivered"))
-    handled = {entry[0] for file in folder.glob("handled-*") for entry in entries(file)}
-    seen = (
-        messages.keys() | handled
-    )  # a broker of grade B may lose the wiretap's copy, which nobody sends again
-    effects = Counter(receipts)
-    orders = {int(entry[2]) for entry in committed}
-    jobs = {entry[0] for entry in committed}
-    return Verdict(
-        committed=len(committed),
-        rolled_back=len(rolled_back),
-        delivered=len(seen),
-        duplicates=messages.total() - len(messages),
-        lost=len(jobs - seen),
-        ghosts=len(seen - jobs),
-        out_of_order=out_of_order(committed, entries(folder / "delivered")),
-        effects=effects.total(),
-        wrong_effects=sum(effects[order] != (order in orders) for order in orders | effects.keys()),
+    order = {number: job for job, _, number, *_ in committed}
+    account = theatre.Account(
+        committed=[theatre.Written(job, key) for job, key, *_ in committed],
+        rolled_back={job for job, *_ in entries(folder / "rolled_back")},
     )
-
-
-def entries(file: Path) -> list[list[str]]:
-    """Return a journal's complete lines, in words; a line that is being written does not count yet."""
-    text = file.read_text() if file.exists() else ""
-    return [line.split() for line in text.splitlines(keepends=True) if line.endswith("\n")]
-
-
-def out_of_order(committed: Sequence[Sequence[str]], delivered: Sequence[Sequence[str]]) -> int:
-    """Return how many first deliveries came after a later one of the same key."""
-    turn = {entry[0]: number for number, entry in enumerate(committed)}
-    latest: dict[str, int] = defaultdict(lambda: -1)
-    seen: set[str] = set()
-    wrong = 0
-    for job, key, *_ in delivered:
-        if job in seen or job not in turn:
-            continue
-        seen.add(job)
-        wrong += turn[job] < latest[key]
-        latest[key] = max(latest[key], turn[job])
-    return wrong
+    handled = {job for file in folder.glob("handled-*") for job, *_ in entries(file)}
+    effects = Counter(order.get(str(number), f"order {number}") for number in receipts)
+    report = theatre.judge(
+        account, list(wiretap.deliveries(Lines(folder / "delivered"))), handled=handled, effects=effects
+    )
+    return Verdict(
+        committed=report.committed,
+        rolled_back=report.rolled_back,
+        delivered=report.delivered,
+        duplicates=report.duplicates.total() + report.repeated,
+        lost=len(report.lost),
+        ghosts=len(report.ghosts),
+        out_of_order=len(report.disordered),
+        effects=effects.total(),
+        wrong_effects=len(report.wrong_effects),
+    )

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from databases import Database
-    from faults.checker import Account
     from faults.figures import Figures
+
+    from relay.theatre.judge import Account
 
 
 def check_effects(database: Database, account: Account, figures: Figures, timeout: float = 60.0) -> None:

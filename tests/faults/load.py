@@ -9,13 +9,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from faults.checker import Account, Written
 from helpers import eventually
 from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 import outbox
+from relay.theatre.judge import Account, Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from faults.checker import judge
 from helpers import eventually
+
+from relay.theatre.judge import judge
 
 if TYPE_CHECKING:
     from databases import Database
-    from faults.checker import Account, Report
     from faults.collector import Collector
     from faults.figures import Figures
     from faults.fleet import Fleet
+
+    from relay.theatre.judge import Account, Report
 
 
 @dataclass(frozen=True)

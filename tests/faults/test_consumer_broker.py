@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from databases import Database
-    from proxy import Proxy
 
     from relay import sandbox
+    from relay.theatre.proxy import Proxy
 
 
 @pytest.fixture

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from databases import Database
-    from proxy import Proxy
     from sqlalchemy.orm import Session
 
     from outbox.job import Job
     from outbox.leased import LeasedJob
     from relay import sandbox
+    from relay.theatre.proxy import Proxy
 
 
 @pytest.fixture

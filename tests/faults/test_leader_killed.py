@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 from consuming import Shop
-from faults.checker import judge, unmarked_by_term
+from faults.checker import unmarked_by_term
 from faults.effects import check_effects
 from faults.load import Load, Shape, backlog
 
+from relay.theatre.judge import judge
+
 if TYPE_CHECKING:
-    from faults.checker import Report
     from faults.pipeline import Pipeline
     from processes import Processes
+
+    from relay.theatre.judge import Report
 
 CONSUMER = Path(__file__).with_name("consumer_app.py")
 WINDOW = 1000

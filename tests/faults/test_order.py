@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, LiteralString
 
 import pytest
 from consuming import Shop
-from faults.checker import Account, Written, judge
 from faults.collector import Collector
 from faults.disturbance import Disturbance
 from faults.fleet import Fleet
@@ -18,6 +17,7 @@ from relays import line, relaying
 
 from outbox.backoff import Backoff
 from outbox.handlers import Handlers
+from relay.theatre.judge import Account, Written, judge
 
 if TYPE_CHECKING:
     import threading
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from databases import Database
     from faults.figures import Figures
     from processes import Processes
-    from proxy import Proxy
     from sqlalchemy.orm import Session
 
     from outbox.job import Job
+    from relay.theatre.proxy import Proxy
 
 STEADY, WANDERING = "steady", "wandering"
 KINDS = [STEADY, WANDERING]

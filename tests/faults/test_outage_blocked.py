@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from databases import Database
     from faults.figures import Figures
     from processes import Processes
-    from proxy import Proxy
 
     from outbox.events import Event
     from relay.sandbox import RabbitMQ
+    from relay.theatre.proxy import Proxy
 
 LOAD = Shape(rate=200)
 ATTEMPTS_A_MINUTE = 12

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from databases import Database
     from faults.figures import Figures
     from processes import Processes
-    from proxy import Proxy
 
     from relay.sandbox import Postgres, RabbitMQ
+    from relay.theatre.proxy import Proxy
 
 LOAD = Shape(rate=500)
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, LiteralString, NamedTuple, TypeVar
 
 import pytest
 from consuming import Shop
-from faults.checker import judge
 from faults.load import KIND, Load, Shape
 from handling import write
 from helpers import eventually
@@ -18,6 +17,7 @@ from sqlalchemy.orm import Session
 import outbox
 from outbox import events
 from outbox.handlers import Handlers
+from relay.theatre.judge import judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

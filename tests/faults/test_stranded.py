@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from databases import Database
     from faults.figures import Figures
     from processes import Processes
-    from proxy import Proxy
     from sqlalchemy.orm import Session
 
     from outbox.job import Job
+    from relay.theatre.proxy import Proxy
 
 KIND = "order.paid"
 ATTEMPTS = 4

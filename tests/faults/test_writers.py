@@ -25,4 +25,4 @@ def test_overlapping_transactions_are_delivered_exactly_if_they_commit(
         load.join(240)
     report = pipeline.settle(load.account)
     assert report.committed + report.rolled_back >= jobs
-    assert report.delivered == report.committed
+    assert report.messages == report.committed

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from databases import Database
-    from proxy import Proxy
+
+    from relay.theatre.proxy import Proxy
 
 
 @pytest.fixture

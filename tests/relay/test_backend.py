@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from bouncer import PgBouncer
     from databases import Database
-    from proxy import Proxy
 
     from relay import sandbox
+    from relay.theatre.proxy import Proxy
 
 FAILS = "DO $$ BEGIN RAISE 'made' USING ERRCODE = '{}'; END $$"
 

@@ -23,11 +23,10 @@ from relay.window import FIRST_TIMEOUT, Window
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from proxy import Proxy
-
     from outbox.events import Event
     from relay.sandbox import RabbitMQ
     from relay.term import Term
+    from relay.theatre.proxy import Proxy
 
 
 @pytest.fixture

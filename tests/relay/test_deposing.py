@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     import psycopg
     from databases import Database
     from processes import Processes
-    from proxy import Proxy
 
     from outbox.events import Event
     from relay.leader import Election
     from relay.term import Term
+    from relay.theatre.proxy import Proxy
 
 
 FREEZE = """

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from databases import Database
-    from proxy import Proxy
+
+    from relay.theatre.proxy import Proxy
 
 
 PUBLISHED = "SELECT state = 'published' FROM outbox.job WHERE id = %s"

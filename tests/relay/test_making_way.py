@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     import pytest
     from databases import Database
-    from proxy import Proxy
+
+    from relay.theatre.proxy import Proxy
 
 
 def test_a_leader_without_a_broker_makes_way_for_one_that_has_it(

@@ -18,9 +18,8 @@ from relay.window import Window
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from proxy import Proxy
-
     from relay.term import Term
+    from relay.theatre.proxy import Proxy
 
 
 def test_what_is_routed_is_confirmed_and_arrives_as_it_is(senders: Callable[..., Sender], look: Line) -> None:

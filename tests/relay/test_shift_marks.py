@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     import pytest
     from databases import Database
-    from proxy import Proxy
 
     from relay.row import Row
+    from relay.theatre.proxy import Proxy
 
 DUPLICATE = "x-outbox-possible-duplicate"
 

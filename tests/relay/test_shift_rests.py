@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from databases import Database
-    from proxy import Proxy
 
     from relay.sandbox import RabbitMQ
+    from relay.theatre.proxy import Proxy
 
 
 RESTING = 30
