@@ -15,16 +15,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psutil
 import pytest
 from consuming import Shop
-from faults.checker import Account, judge, unmarked_by_term
+from faults.checker import unmarked_by_term
 from faults.load import backlog
 from helpers import eventually
+
+from relay.theatre.judge import Account, judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from faults.checker import Report
     from faults.pipeline import Pipeline
     from processes import Process, Processes
+
+    from relay.theatre.judge import Report
 
 CRASHING = Path(__file__).with_name("crashing.py")
 CONSUMER = Path(__file__).with_name("consumer_app.py")
