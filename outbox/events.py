@@ -134,6 +134,14 @@ class DestinationDown(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class DestinationResting(Event):
+    """The broker nacks what is sent to a destination, such as a full queue; its jobs stay pending."""
+
+    destination: str
+    wait: float
+
+
+@dataclass(frozen=True, slots=True)
 class DestinationUp(Event):
     """A destination takes messages again."""
 

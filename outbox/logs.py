@@ -50,6 +50,10 @@ WORDING: Final[dict[type[Event], tuple[int, str]]] = {
         logging.WARNING,
         "destination {destination} is down: {reason}; its jobs are parked; probed again in {wait:.0f} s",
     ),
+    events.DestinationResting: (
+        logging.WARNING,
+        "the broker takes no more for {destination} (a full queue?); its jobs wait; again in {wait:.1f} s",
+    ),
     events.DestinationUp: (logging.INFO, "destination {destination} takes messages again"),
     events.JobRefused: (logging.ERROR, "job {job_id} ({kind}) buried: the broker refuses it: {reason}"),
     events.JobsStaged: (logging.DEBUG, "{count} scheduled jobs are due"),

@@ -8,7 +8,7 @@ flows meanwhile. Memory of one term, no I/O.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +23,7 @@ FIRST_PROBE: Final = 1.0
 FIRST_REST: Final = 0.1
 LONGEST: Final = 60.0
 RING_GAP: Final = 1.0
+TELL_EVERY: Final = 30.0
 RESTED: Final = 256
 """Tries at once that go well end a rest."""
 
@@ -56,6 +57,7 @@ class Rest:
     trying: int = 0
     failed: bool = False
     passed: bool = False
+    told_at: float = field(default_factory=clock)
 
 
 class Destinations:
@@ -108,18 +110,27 @@ class Destinations:
         down.probe_at = clock() + down.wait
         return down
 
-    def nacked(self, destination: str) -> None:
-        """Note that the broker said no: leave the destination alone, longer each time."""
+    def nacked(self, destination: str) -> float | None:
+        """Note that the broker said no: leave the destination alone, longer each time.
+
+        Returns:
+            The seconds of its rest, where somebody should be told: at the first no, and when it goes on.
+        """
         down = self._down.get(destination)
         if down is not None and down.probing:
             self._put_off(down)
-            return
+            return None
         rest = self._resting.get(destination)
         if rest is None:
             self._resting[destination] = Rest(FIRST_REST, clock() + FIRST_REST)
-        elif rest.trying:
+            return FIRST_REST
+        if rest.trying:
             rest.failed = True
             self._answered(destination, rest)
+            if clock() - rest.told_at >= TELL_EVERY:
+                rest.told_at = clock()
+                return rest.wait
+        return None
 
     def confirmed(self, destination: str) -> bool:
         """Note that a message got through; return whether that brings a destination back."""

@@ -213,7 +213,11 @@ class Relay:
         wait = self._wait * random.uniform(0.75, 1.25)  # noqa: S311 - jitter, not a secret
         self._wait = min(LONGEST_WAIT, self._wait * 2)
         self._emit(events.DatabaseLost(str(error), wait))
-        self._sleep(wait, None)
+        until = clock() + wait
+        while not self._stopping and (left := until - clock()) > 0:
+            # Unread, the broker's heartbeats would end each sleep at once, and the database be stormed.
+            self._broker.tend(_nothing)
+            self._sleep(min(left, self._broker.next_try), None)
 
     def _line(self) -> Broker:
         window = Window(self._settings.window, self._settings.window_bytes)

@@ -222,7 +222,9 @@ class Shift:
 
     def _judge(self, outcomes: Outcomes) -> None:
         for row in outcomes.nacked:
-            self._destinations.nacked(row.destination)
+            rest = self._destinations.nacked(row.destination)
+            if rest is not None:
+                self._observe(events.DestinationResting(readable(row.destination), rest))
         returned: dict[str, list[Row]] = defaultdict(list)
         reasons: dict[str, str] = {}
         for row, reason in outcomes.unroutable:

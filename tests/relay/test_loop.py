@@ -16,6 +16,7 @@ from outbox import events
 from outbox.errors import Unreachable, WrongEnvironment
 from relay import loop as module
 from relay.backend import Postponed
+from relay.config import Settings
 from relay.loop import Relay
 from relay.term import Term
 
@@ -133,6 +134,27 @@ def test_a_database_that_is_away_is_waited_for(
     eventually(lambda: states(database) == {"published": 10})
     running.stop()
     assert running.failure is None
+
+
+def test_a_broker_that_speaks_meanwhile_does_not_hurry_the_wait_for_a_database(
+    database: Database, amqp_url: str, proxy: Callable[[str], Proxy]
+) -> None:
+    """What was unread on the broker's socket ended each sleep: 800 tries a second, each said to be in 5 s."""
+    to_database, to_broker = proxy(database.dsn), proxy(amqp_url)
+    running = Running(
+        Settings(database_url=to_database.url(database.dsn), broker_url=to_broker.url(amqp_url))
+    )
+    running.wait(events.BrokerConnected)
+    to_database.refuse()
+    running.wait(events.DatabaseLost)
+    began = time.monotonic()
+    to_broker.cut()
+    waits = [lost.wait for lost in running.of(events.DatabaseLost)]
+    running.wait(events.DatabaseLost, count=len(waits) + 3)
+    waits = [lost.wait for lost in running.of(events.DatabaseLost)][len(waits) :][:2]
+    assert time.monotonic() - began >= 0.9 * sum(waits)
+    assert running.wait(events.BrokerConnected, count=2)
+    running.stop()
 
 
 def test_a_fence_that_is_put_off_costs_nothing(

@@ -156,6 +156,7 @@ def test_a_full_queue_makes_its_jobs_wait_and_no_others(
     add(database, 50, kind="full.kind", key=lambda n: f"k{n}")
     with relaying(database, amqp_url) as running:
         eventually(lambda: sum(b.nacked for b in running.of(events.BatchPublished)) > 80)
+        assert {resting.destination for resting in running.of(events.DestinationResting)} == {"full.kind"}
         first = sum(b.nacked for b in running.of(events.BatchPublished))
         for round_ in range(1, 11):
             add(database, 20, kind="free.kind")
