@@ -20,6 +20,7 @@ from outbox import logs
 from outbox.errors import ConfigError, OutboxError, WrongEnvironment
 from relay import urls
 from relay.cli import ops, options, signals
+from relay.cli.torture import torture
 
 INTERRUPTED: Final = 130
 
@@ -168,7 +169,7 @@ def completion(shell: str) -> None:
         click.echo(kind(cli, {}, "outbox", "_OUTBOX_COMPLETE").source())
 
 
-for command in ops.COMMANDS:
+for command in (*ops.COMMANDS, torture):
     cli.add_command(command)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relay.sandbox.leash import Leash
@@ -14,7 +15,6 @@ from relay.theatre.journal import Lines
 if TYPE_CHECKING:
     import signal
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
 
 class Actor:
@@ -24,7 +24,7 @@ class Actor:
         name: of the role; one after the other may play it.
         argv: arguments of Python.
         folder: for the log.
-        env: beside our own.
+        env: beside our own, of which nothing that configures us goes on.
     """
 
     def __init__(self, name: str, argv: Sequence[str], folder: Path, env: Mapping[str, str]) -> None:
@@ -33,7 +33,8 @@ class Actor:
         with self._log.open("a") as log:
             self.process = subprocess.Popen(  # noqa: S603 - our own modules
                 [sys.executable, *argv],
-                env={**os.environ, **env},
+                env={**_surroundings(), **env},
+                cwd=folder,  # not where an outbox.toml of the spectator may be
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -108,3 +109,14 @@ class Cast:
         if actor.running:
             actor.process.kill()
         actor.process.wait()
+
+
+def _surroundings() -> dict[str, str]:
+    """Return our environment without what configures us: the play must not reach the spectator's servers."""
+    ours = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("OUTBOX_") and name != "DATABASE_URL"
+    }
+    path = [str(Path(__file__).parents[2]), *filter(None, ours.get("PYTHONPATH", "").split(os.pathsep))]
+    return ours | {"PYTHONPATH": os.pathsep.join(str(Path(folder).absolute()) for folder in path)}
