@@ -24,6 +24,8 @@ class Written(NamedTuple):
     id: Hashable
     key: str | None
     """Jobs that share it must arrive in their order. None: no order was promised."""
+    event: bool = False
+    """Final for its sender when it is published: nobody sends it again if the broker then loses it."""
 
 
 @dataclass
@@ -99,6 +101,8 @@ class Report:
     """Keys whose jobs first arrived in another order than they were committed in."""
     wrong_effects: Ids
     """Committed, and not done exactly once; or done, and not committed."""
+    forgotten: Ids
+    """Events that a forgetful broker took, and lost: neither lost nor wrong, for nobody promised them."""
 
     @property
     def attempted(self) -> int:
@@ -135,12 +139,17 @@ def judge(
         handled: what handlers were given besides: whoever listens at a broker of grade B may miss a copy.
         effects: how often each job was done. None: nobody did any.
         forgetful: the broker may lose what it took. What says that it was sent before is then no first
-            arrival, and proves nothing about order.
+            arrival, and proves nothing about order; and events may be forgotten.
 
     Returns:
         The report. Deliveries that the broker repeats on its own are no duplicates of the relay's.
     """
     seen = {delivery.id for delivery in deliveries}.union(handled)
+    wrong = set() if effects is None else _wrong(account, seen, effects)
+    lost = account.ids - seen
+    undone = {id_ for id_ in wrong if not (effects or {}).get(id_)}
+    events = {written.id for written in account.committed if written.event}
+    forgotten = (lost | undone) & events if forgetful else set()
     sent = [delivery for delivery in deliveries if not delivery.redelivered]
     return Report(
         committed=len(account.committed),
@@ -150,12 +159,13 @@ def judge(
         messages=len(sent),
         repeated=len(deliveries) - len(sent),
         recovered=len(seen & account.ambiguous),
-        lost=account.ids - seen,
+        lost=lost - forgotten,
         ghosts=seen - account.ids - account.ambiguous,
         duplicates=_repeated(delivery.id for delivery in sent),
         unflagged={id_ for id_, _ in _repeated((d.id, d.version) for d in sent if not d.flagged)},
         disordered=_disordered(account, deliveries, forgetful=forgetful),
-        wrong_effects=set() if effects is None else _wrong(account, seen, effects),
+        wrong_effects=wrong - forgotten,
+        forgotten=forgotten,
     )
 
 

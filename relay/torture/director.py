@@ -25,8 +25,9 @@ from relay.torture.stage import CONSUMER, RELAY, WIRETAP, WRITER, NotNow, await_
 from relay.torture.tormentor import Tormentor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from relay.theatre.judge import Report
     from relay.torture.faults import Fault
     from relay.torture.setting import Options, Setting
 
@@ -38,6 +39,7 @@ HEAL_WITHIN: Final = 150.0
 END_WITHIN: Final = 30.0
 LOOK_EVERY: Final = 0.25
 STRAGGLERS: Final = 1.0
+QUIET: Final = 5.0
 
 
 def run(options: Options) -> int:
@@ -89,7 +91,7 @@ class Torture:
             began = time.monotonic()
             self._tormentor.start()
             for share in vitals.SHARES:
-                self._until(lambda share=share: time.monotonic() > began + share * self._seconds)
+                self._until_time(began + share * self._seconds)
                 self._vitals[share] = vitals.take(self._stage)
             self._tormentor.stop()
             self._until(lambda: not self._tormentor.running, HEAL_WITHIN)
@@ -98,7 +100,7 @@ class Torture:
             ended = time.monotonic()
             self._until(self._all_done, PATIENCE)
             waited = time.monotonic() - ended
-            self._until(lambda: time.monotonic() > ended + waited + STRAGGLERS)
+            self._until_time(ended + waited + STRAGGLERS)
         return self._outcome(began, waited)
 
     def _chosen(self) -> dict[str, Fault]:
@@ -142,6 +144,9 @@ class Torture:
             self._screen.show(self._history, self._stage.restarts)
             time.sleep(LOOK_EVERY)
 
+    def _until_time(self, moment: float) -> None:
+        self._until(lambda: time.monotonic() > moment)
+
     def _led(self) -> bool:
         try:
             self._stage.leader()
@@ -151,23 +156,29 @@ class Torture:
 
     def _all_done(self) -> bool:
         with suppress(psycopg.OperationalError), self._stage.connect() as connection:
-            done = self._history.effects(table.effects(connection))
-            arrived = not self._history.missing
-            return arrived and self._history.account.ids <= done.keys() and not table.unfinished(connection)
+            if table.unfinished(connection):
+                return False
+            report = self._judged(self._history.effects(table.effects(connection)))
+            return not (report.lost or report.wrong_effects) and (not report.forgotten or self._quiet())
         return False
+
+    def _quiet(self) -> bool:
+        """Whether nothing has arrived lately: what a broker of grade B still holds would have come."""
+        last = max((delivery.at for delivery in self._history.deliveries), default=0.0)
+        return time.monotonic() > max(last, self._history.called_at) + QUIET
+
+    def _judged(self, effects: Mapping[str, int]) -> Report:
+        history, forgetful = self._history, self._setting.forgetful
+        return judge(
+            history.account, history.deliveries, handled=history.handled, effects=effects, forgetful=forgetful
+        )
 
     def _outcome(self, began: float, waited: float) -> Outcome:
         history = self._history
         with self._stage.connect() as connection:
             effects = history.effects(table.effects(connection))
-            report = judge(
-                history.account,
-                history.deliveries,
-                handled=history.handled,
-                effects=effects,
-                forgetful=self._setting.forgetful,
-            )
-            wrong = report.lost | report.ghosts | report.wrong_effects | report.unflagged
+            report = self._judged(effects)
+            wrong = report.lost | report.ghosts | report.wrong_effects | report.unflagged | report.forgotten
             (self._folder / "missing").write_text(
                 "".join(f"{x}\n" for x in table.described(connection, wrong))
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,8 @@ class History:
         """The jobs that arrived, there or here."""
         self.runs = 0
         """How often a handler was called."""
+        self.called_at = 0.0
+        """When we last read that one was."""
 
     @property
     def account(self) -> Account:
@@ -61,6 +64,7 @@ class History:
         for line in self._new(WRITTEN):
             self._written(line.split())
         self.runs += len(tokens)
+        self.called_at = time.monotonic() if tokens else self.called_at
         self.handled.update(map(self.id_of, tokens))
         self.deliveries += arrived
         self.seen |= self.handled.union(delivery.id for delivery in arrived)
@@ -94,6 +98,6 @@ class History:
             self._account.ambiguous.update(job.id for job in jobs)
 
     def _job(self, word: str) -> Written:
-        id_, token, key = word.split(":")
+        id_, token, key, what = word.split(":")
         self._ids[token] = id_
-        return Written(id_, None if key == "-" else key)
+        return Written(id_, None if key == "-" else key, event=what == "event")

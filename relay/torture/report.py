@@ -36,6 +36,7 @@ ROWS: Final = (
     ("effects", "done and committed"),
     ("wrong effects", "jobs not done exactly once"),
     ("sent again", "jobs that the broker lost and the table brought back"),
+    ("forgotten", "events that a broker of grade B lost: no promise"),
 )
 MUST_BE_ZERO: Final = {"LOST", "GHOSTS", "not flagged", "out of order", "wrong effects"}
 
@@ -90,7 +91,7 @@ class Outcome:
             *(report.attempted, report.committed, report.ambiguous, report.rolled_back, report.delivered),
             *(report.recovered, len(report.lost), len(report.ghosts), report.duplicates.total()),
             *(len(report.unflagged), len(report.disordered), self.calls, self.effects),
-            *(len(report.wrong_effects), self.sent_again),
+            *(len(report.wrong_effects), self.sent_again, len(report.forgotten)),
         )
         return {name: value for (name, _), value in zip(ROWS, values, strict=True)}
 

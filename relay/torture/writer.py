@@ -60,9 +60,9 @@ class Transaction:
     outcome: str = "rolled"
     """What became of it if nothing else is said."""
 
-    def added(self, id_: UUID, token: str, key: str | None) -> None:
-        """Remember a job: its id, what its handler will know it by, and the key that orders it."""
-        self.jobs.append(f"{id_}:{token}:{key or '-'}")
+    def added(self, id_: UUID, token: str, key: str | None, what: str = "job") -> None:
+        """Remember a job: its id, what its handler will know it by, the key that orders it, job or event."""
+        self.jobs.append(f"{id_}:{token}:{key or '-'}:{what}")
 
 
 class Writer:
@@ -129,7 +129,7 @@ class Writer:
     def _put(self, session: Session, transaction: Transaction, way: str, token: str, key: str | None) -> None:
         payload, most = {"token": token}, ATTEMPTS
         if way == "emit":
-            transaction.added(outbox.emit(session, NEWS, payload, key=key), token, key)
+            transaction.added(outbox.emit(session, NEWS, payload, key=key), token, key, "event")
         elif way == "add_unique":
             unique = f"{self._name}.u{self._dice.randrange(KEYS)}"
             answer = outbox.add_unique(session, QUICK, payload, unique=unique, max_attempts=most)

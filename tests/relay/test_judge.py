@@ -99,3 +99,16 @@ def test_a_second_copy_proves_nothing_about_order_where_the_first_may_be_forgott
 def test_order_is_not_asked_of_jobs_without_a_key() -> None:
     loose = Account([Written("first", None), Written("second", None)])
     assert not judge(loose, [came("second"), came("first")]).broken
+
+
+def test_an_event_that_a_forgetful_broker_lost_is_told_apart() -> None:
+    news = Account(
+        [Written("first", None), Written("news", None, event=True), Written("other", None, event=True)]
+    )
+    came_twice = [came("first"), came("news")]
+    report = judge(news, came_twice, effects={"first": 1}, forgetful=True)
+    assert (guilt(report), report.forgotten) == ({}, {"news", "other"})
+    report = judge(news, came_twice, effects={"first": 1})
+    assert guilt(report) == {"lost": {"other"}, "wrong_effects": {"news", "other"}}
+    report = judge(news, came_twice, effects={"first": 1, "news": 2}, forgetful=True)
+    assert (guilt(report), report.forgotten) == ({"wrong_effects": {"news"}}, {"other"})
