@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -138,7 +138,7 @@ def load(
     problems += _missing(set(needs) - chosen.keys()) + _contradictions(settings, chosen)
     if problems:
         raise ConfigError(problems)
-    return settings
+    return replace(settings, broker_url=urls.broker(settings.broker_url)) if settings.broker_url else settings
 
 
 def _table(file: Path | None, environ: Mapping[str, str], problems: list[str]) -> dict[str, Any]:

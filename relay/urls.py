@@ -1,13 +1,17 @@
 """Understands the two addresses that people give us: the database's and the broker's.
 
 Rewrites what another driver's spelling would break, shows an address without its secrets, and knows which
-brokers may be named. Opens no connection, and imports no module that an address names.
+brokers may be named. An address that passes here is read by every library as it was meant; one that does not
+is refused without any part of it that may be a password. Opens no connection, and imports no module that an
+address names.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from contextlib import suppress
+from typing import Final, NoReturn
+from urllib.parse import SplitResult, parse_qsl, quote, urlsplit
 
 from outbox.errors import ConfigError
 from relay.transports import FAMILIES, listed
@@ -18,8 +22,20 @@ BROKER_SCHEMES: Final = tuple(FAMILIES)
 _DATABASE = re.compile(r"(postgres|postgresql)(\+[a-z0-9_]+)?://", re.IGNORECASE)
 _SCHEME = re.compile(r"([a-z][a-z0-9+.\-]*)://", re.IGNORECASE)
 _USERINFO = re.compile(r"(?<=://)([^:@/?#]*):(?:.*)@", re.DOTALL)
-_HOST = r"(?:\[[0-9a-f:.%]+\]|[^@/:,\[\]]*)(?::\d*)?"
-_PLAIN = re.compile(rf"(?:[^@/:]*(?::[^@/:]*)?@)?{_HOST}(?:,{_HOST})*(?:/[^@]*)?", re.IGNORECASE)
+# What stands before the first "?". In a user and a password nothing is left as it is that any library takes
+# for a mark: kombu divides addresses at ";", urllib takes "[" for IPv6 and strips tabs, libpq stops at NUL.
+_ESCAPED = r"%(?!00)[0-9a-f]{2}"
+_WORD = rf"(?:[^@:/?#;%\[\]\x00-\x20\x7f]|{_ESCAPED})*"
+_HOST = rf"(?:\[[0-9a-f:.]+(?:%[a-z0-9]+)?\]|(?:[^@/:,;?#%\[\]\x00-\x20\x7f]|{_ESCAPED})*)(?::[0-9]*)?"
+_PATH = r"(?:/[^@?#\x00-\x20\x7f]*)?"
+_PLAIN = {
+    "broker": re.compile(rf"(?:{_WORD}(?::{_WORD})?@)?{_HOST}{_PATH}", re.IGNORECASE),
+    # To libpq and SQLAlchemy, "#", ";" and brackets in a password are letters as all others.
+    "database": re.compile(
+        rf"(?:[^@:/?\x00-\x20\x7f]*(?::[^@:/?\x00-\x20\x7f]*)?@)?{_HOST}(?:,{_HOST})*{_PATH}", re.IGNORECASE
+    ),
+}
+_QUERY = re.compile(r"[^@#\x00-\x20\x7f]*")
 _EMBEDDED = re.compile(r"(\w://[^:@/?#\s]*):[^@\s]+@")
 _SECRET = re.compile(r"((?:pass|secret|token|credential|key)[^=&]*=)[^&\s]*", re.IGNORECASE)
 
@@ -42,6 +58,44 @@ _FOREIGN: Final = frozenset(
         "statement_cache_size",
     },
 )
+# kombu knows these, with these values, and trips over any other. What others do for themselves is left out.
+_ANY = re.compile(r".+")
+_BROKER_OPTIONS: Final[dict[str, tuple[dict[str, re.Pattern[str]], frozenset[str]]]] = {
+    "amqp": (
+        {"heartbeat": re.compile(r"[0-9]+(\.[0-9]+)?")},
+        frozenset(
+            {
+                *("backpressure_detection", "blocked_connection_timeout", "channel_max", "client_properties"),
+                *("connection_attempts", "connection_timeout", "connect_timeout", "frame_max", "locale"),
+                *("name", "retry_delay", "socket_timeout", "stack_timeout", "tcp_options", "timeout"),
+            }
+        ),
+    ),
+    "redis": (
+        {
+            "ssl_ca_certs": _ANY,
+            "ssl_cert_reqs": re.compile("required|optional|none|CERT_REQUIRED|CERT_OPTIONAL|CERT_NONE"),
+            "ssl_certfile": _ANY,
+            "ssl_check_hostname": re.compile("true|false", re.IGNORECASE),
+            "ssl_keyfile": _ANY,
+            "ssl_password": _ANY,
+        },
+        frozenset(
+            {
+                *("client_name", "decode_responses", "encoding", "health_check_interval", "heartbeat"),
+                *(
+                    "max_connections",
+                    "protocol",
+                    "retry_on_timeout",
+                    "socket_connect_timeout",
+                    "socket_keepalive",
+                ),
+                *("socket_timeout", "timeout"),
+            }
+        ),
+    ),
+    "memory": ({}, frozenset()),
+}
 _SSL_WORDS: Final = {
     "true": "require",
     "1": "require",
@@ -67,19 +121,43 @@ def database(url: str) -> str:
         given = f"is {found[1]}://…" if found else "has no scheme"
         raise ConfigError([f"the database URL must begin with postgresql://, and this one {given}"])
     rest, _, query = url[scheme.end() :].partition("?")
-    _refuse_unquoted(rest, "database")
+    _refuse_unquoted(rest, query, "database")
     options = "&".join(filter(None, map(_option, query.split("&"))))
-    return f"postgresql://{rest}" + (f"?{options}" if options else "")
+    address = f"postgresql://{rest}" + (f"?{options}" if options else "")
+    _refuse_what_libpq_refuses(address)
+    return address
 
 
-def _refuse_unquoted(rest: str, what: str) -> None:
-    """Refuse a password with ``@ : / ?`` as they are: it is misread, and errors show parts of it."""
-    if not _PLAIN.fullmatch(rest):
-        problem = (
-            f"the {what} URL cannot be read: it is scheme://user:password@server:port/name, "
-            "and @ : / ? # in user or password are written as %40 %3A %2F %3F %23"
-        )
-        raise ConfigError([problem])
+def _refuse_unquoted(rest: str, query: str, what: str) -> None:
+    """Refuse a password with ``@ : / ? #`` as they are: it is misread, and errors show parts of it."""
+    if not _PLAIN[what].fullmatch(rest) or not _QUERY.fullmatch(query):
+        _unreadable(what)
+
+
+def _unreadable(what: str) -> NoReturn:
+    """Say how an address is written, and nothing of what this one holds."""
+    problem = (
+        f"the {what} URL cannot be read: it is scheme://user:password@server:port/name; in user and password "
+        "percent-encode # as %23, @ as %40, : as %3A, / as %2F, ? as %3F, ; as %3B, [ as %5B, % as %25"
+    )
+    raise ConfigError([problem])
+
+
+def _refuse_what_libpq_refuses(url: str) -> None:
+    from psycopg import ProgrammingError  # noqa: PLC0415 - libpq, which --help does not need
+    from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
+
+    # libpq repeats what it cannot read, so its words are no part of our error, nor of its traceback; only the
+    # name of an option is known to be no password.
+    words = ""
+    try:
+        conninfo_to_dict(url)
+    except (ProgrammingError, UnicodeError) as error:
+        words = " ".join(str(error).split())
+    if words:
+        known = words.startswith("invalid URI query parameter")
+        told = words if known else "is it UTF-8, and every special character quoted by %?"
+        raise ConfigError([f"the database URL cannot be read: {told}"])
 
 
 def _option(given: str) -> str | None:
@@ -103,18 +181,60 @@ def sqlalchemy(url: str) -> str:
 
 
 def broker(url: str) -> str:
-    """Return a broker's address (several are divided by ``;``) after a look at its schemes.
+    """Return a broker's address (several are divided by ``;``) as kombu reads it.
+
+    Options that other clients know and kombu does not are left out: the variable may be theirs as well.
 
     Raises:
-        ConfigError: a scheme is not in ``BROKER_SCHEMES``.
+        ConfigError: a scheme is not in ``BROKER_SCHEMES``, or the rest cannot be read.
     """
-    for part in listed(url):
-        scheme = _SCHEME.match(part)
-        if scheme is None or scheme[1].lower() not in BROKER_SCHEMES:
-            given = f"{scheme[1]}://" if scheme else "no scheme"
-            raise ConfigError([f"the broker URL has {given}, and may have {', '.join(BROKER_SCHEMES)}"])
-        _refuse_unquoted(part[scheme.end() :].partition("?")[0], "broker")
-    return url
+    parts = listed(url)
+    if (
+        len({"@" in part for part in parts}) > 1
+    ):  # one address with ";amqp://" in its password, or not as meant
+        _unreadable("broker")
+    return ";".join(_one_broker(part, first=not nth) for nth, part in enumerate(parts))
+
+
+def _one_broker(url: str, *, first: bool) -> str:
+    scheme = _SCHEME.match(url)
+    if scheme is None or scheme[1].lower() not in BROKER_SCHEMES:
+        # Behind the first address, what looks like a scheme may be the half of a password.
+        given = f"{scheme[1]}://" if scheme and first else "no scheme that we know"
+        raise ConfigError([f"the broker URL has {given}, and may have {', '.join(BROKER_SCHEMES)}"])
+    rest, _, query = url[scheme.end() :].partition("?")
+    _refuse_unquoted(rest, query, "broker")
+    parts = _split(url)
+    if FAMILIES[parts.scheme] == "redis" and not re.fullmatch(r"/*[0-9]*", parts.path):
+        raise ConfigError(["the broker URL ends with a name: a database of Redis has a number, such as /0"])
+    options = _broker_options(FAMILIES[parts.scheme], query)
+    return f"{scheme[0].lower()}{rest}" + (f"?{options}" if options else "")
+
+
+def _split(url: str) -> SplitResult:
+    """Divide a broker's address as kombu will."""
+    # A port over 65535, no UTF-8, or letters that become "/" when they are normalised. The error of urllib
+    # holds the password, so it is not the cause of ours.
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        url.encode()
+        int(parts.port or 0)
+        return parts
+    _unreadable("broker")
+
+
+def _broker_options(family: str, query: str) -> str:
+    known, foreign = _BROKER_OPTIONS[family]
+    kept = []
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name in known and not known[name].fullmatch(value):
+            raise ConfigError([f"the option {name} of the broker URL cannot have this value"])
+        if name not in known and name not in foreign:
+            names = f"may have {', '.join(sorted(known))}" if known else "may have none"
+            raise ConfigError([f"the broker URL has an option that is not known for {family}; it {names}"])
+        if name in known:
+            kept.append(f"{name}={quote(value, safe='/')}")
+    return "&".join(kept)
 
 
 def masked(url: str) -> str:

@@ -144,6 +144,22 @@ def test_a_broker_that_is_down(processes: Processes, database: Database) -> None
     assert "broker" in line
 
 
+@pytest.mark.parametrize("debug", ["0", "1"])
+def test_a_password_that_is_not_quoted(
+    processes: Processes, database: Database, shop: Path, debug: str
+) -> None:
+    url = "amqp://guest:canary#x@127.0.0.1:5672//"
+    env = {"OUTBOX_DATABASE_URL": database.url, "OUTBOX_BROKER_URL": url, "OUTBOX_DEBUG": debug}
+    for command in (("relay", "--drain"), ("consume", "shop:handlers")):
+        process = processes.outbox(*command, env=env, cwd=shop)
+        assert process.wait() == USAGE, process.story()
+        assert "canary" not in process.story()
+        assert "percent-encode # as %23" in process.errors[-1]
+        assert len(process.errors) == 1 or debug == "1"
+        assert process.events == []
+    assert database.value("SELECT term FROM outbox.leader") == 0
+
+
 def test_a_broker_that_loses_messages(processes: Processes, database: Database, shop: Path) -> None:
     env = {"OUTBOX_DATABASE_URL": database.url, "OUTBOX_BROKER_URL": "memory://"}
     for command in (("relay",), ("consume", "shop:handlers")):

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import sys
+import traceback
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from kombu.connection import Connection
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import make_url
 
 from outbox.errors import ConfigError
 from relay import urls
+from relay.transports import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CANARY = "canary-7f3a"
 
@@ -67,13 +77,110 @@ def test_another_database_is_refused(given: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "password", [f"{CANARY}@x", f"{CANARY}:x", f"{CANARY}/x", f"{CANARY}?x", f"a@{CANARY}/x"]
+    "password",
+    [
+        f"{CANARY}@x",
+        f"{CANARY}:x",
+        f"{CANARY}/x",
+        f"{CANARY}?x",
+        f"a@{CANARY}/x",
+        f"1?{CANARY}=1",
+        f"1/{CANARY}",
+    ],
 )
 def test_an_unquoted_password_is_refused_and_not_repeated(password: str) -> None:
     for read, scheme in ((urls.database, "postgresql"), (urls.broker, "amqp")):
         with pytest.raises(ConfigError, match="%40") as caught:
             read(f"{scheme}://u:{password}@h/d")
         assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "password", [f"{CANARY}#x", f"x;{CANARY}", f"[{CANARY}]", f"{CANARY}%", f"x;{CANARY}://x", f"{CANARY}\t"]
+)
+def test_what_kombu_would_misread_is_refused_and_not_repeated(password: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        urls.broker(f"amqp://u:{password}@h/d")
+    assert CANARY not in str(caught.value)
+
+
+# Marks of addresses, quoted ones, letters that become a "/" when normalised, what is no UTF-8, and any other.
+TEXTS = st.text(
+    st.one_of(st.sampled_from("@:/?#;%[]&=+, \t\0\x7f\udc80\u2100éa10"), st.characters()), max_size=6
+) | st.sampled_from(["%40", "%00", "%ff", "%zz", ";amqp://", "://", "//", "?password=", "1:2"])
+
+
+def parsed(read: Callable[[str], str], address: str) -> str | None:
+    """Return the address as it was read; None: it was refused with no word of the password."""
+    try:
+        return read(address)
+    except ConfigError as error:
+        told = "".join(traceback.format_exception(error))
+    assert CANARY not in told
+    return None
+
+
+@settings(max_examples=300)
+@example("", "#x", "//")
+@example("1?", "=1", "/d")
+@given(TEXTS, TEXTS, TEXTS)
+def test_a_brokers_address_is_read_as_it_was_meant_or_refused(before: str, after: str, end: str) -> None:
+    password = f"{before}{CANARY}{after}"
+    found = parsed(urls.broker, f"amqp://u:{password}@h:5672{end}")
+    parts = listed(found) if found else []
+    if len(parts) == 1:  # what looks like several addresses is read as several
+        connection = Connection(parts[0])
+        assert (connection.userid, connection.password) == ("u", unquote(password))
+        assert CANARY not in urls.masked(parts[0])
+
+
+@settings(max_examples=300)
+@example("1?", "=1", "/d")
+@given(TEXTS, TEXTS, TEXTS)
+def test_a_databases_address_is_read_as_it_was_meant_or_refused(before: str, after: str, end: str) -> None:
+    password = f"{before}{CANARY}{after}"
+    found = parsed(urls.database, f"postgresql://u:{password}@h:5432{end}")
+    if found is not None and "password=" not in end:
+        assert conninfo_to_dict(found)["password"] == unquote(password)
+
+
+@settings(max_examples=300)
+@given(
+    st.sampled_from(["amqp://", "redis://", "postgresql://", "memory://", ""]), st.lists(TEXTS, max_size=6)
+)
+def test_any_text_is_an_address_or_refused(scheme: str, words: list[str]) -> None:
+    address = scheme + "".join(words)
+    if (found := parsed(urls.broker, address)) is not None:
+        assert all(Connection(part).transport_cls for part in listed(found))
+    if (found := parsed(urls.database, address)) is not None:
+        assert isinstance(conninfo_to_dict(found), dict)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("amqp://h//?heartbeat=5&blocked_connection_timeout=9", "amqp://h//?heartbeat=5"),
+        ("AMQPS://u:P@h/V", "amqps://u:P@h/V"),
+        ("rediss://h/1?ssl_ca_certs=/a%20b&socket_timeout=3", "rediss://h/1?ssl_ca_certs=/a%20b"),
+    ],
+)
+def test_options_of_other_clients_are_left_out(given: str, read: str) -> None:
+    assert urls.broker(given) == read
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        f"amqp://h/v?{CANARY}=1",
+        f"redis://h/0?password={CANARY}",
+        f"amqp://h?heartbeat={CANARY}",
+        "redis://h/shop",
+    ],
+)
+def test_what_kombu_trips_over_is_refused(given: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        urls.broker(given)
+    assert CANARY not in str(caught.value)
 
 
 @pytest.mark.parametrize(
