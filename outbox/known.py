@@ -65,7 +65,8 @@ def cancel(session: Session | scoped_session[Any], job_id: UUID, reason: str | N
     A message that is with the broker already has no effect any more: the consumer compares the version. A job
     that runs is left alone, and so is an event that was published: others may have acted on it.
 
-    Write your own rows first and call this last: the job's row stays locked until the commit.
+    Write your own rows first and call this last: the job's row stays locked until the commit. A handler that
+    cancels its own job so commits what it wrote with it; ``raise outbox.Cancel(reason)`` rolls that back.
 
     Args:
         session: A session of SQLAlchemy on PostgreSQL.

@@ -19,7 +19,7 @@ from outbox.errors import OutboxError
 from outbox.job import Job
 from outbox.models import job
 from outbox.states import State
-from outbox.transitions import Applied, Result, classify, due_in, guarded
+from outbox.transitions import Applied, Result, classify, due_in, guarded, moved_here
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -85,6 +85,7 @@ class Lease(Generic[S]):
         self.max_attempts = max_attempts
         self.created_at = created_at
         self.finished = False
+        self.ended = State.SUCCEEDED
         self._lost = False
         self._progress: float | None = None
         self._asked = self._renewed = boottime()
@@ -133,7 +134,7 @@ class Lease(Generic[S]):
     def refuse_lost(self) -> None:
         """Raise ``LeaseLost`` if the job is known not to be ours any more."""
         if self.lost:
-            raise LeaseLost(f"the lease of job {self.job_id} is lost: another attempt may be under way; stop")
+            raise LeaseLost(self._words())
 
     def complete(self, work: Work[S]) -> None:
         """Complete the job in a transaction that a handler wrote in, and commit both.
@@ -144,8 +145,11 @@ class Lease(Generic[S]):
         work.flush()
         result = self.move(work.connection, State.SUCCEEDED, 0, {"error": None})
         if not isinstance(result, Applied):
-            self._lost = True
-            self.refuse_lost()
+            moved = moved_here(work.connection, self.job_id)  # by the handler, in this session
+            if moved is None:
+                self._lost = True
+                raise LeaseLost(self._words())
+            self.ended = moved[0]
         work.commit()
         self.finished = True
 
@@ -156,6 +160,9 @@ class Lease(Generic[S]):
         if connection.execute(statement.where(job.c.lease_token == self.token)).rowcount:
             return Applied(self.version + 1)
         return classify(connection, self.job_id, self.version, to)
+
+    def _words(self) -> str:
+        return f"the lease of job {self.job_id} is lost: another attempt may be under way; stop"
 
     def _renew(self) -> bool:
         statement = (

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Integer, bindparam, exists, func, literal_column, select, update
+from sqlalchemy import Integer, Uuid, bindparam, exists, func, literal_column, select, text, update
 
 from outbox.models import clock, job
 from outbox.models import transition as log
@@ -203,6 +203,29 @@ def classify(connection: Connection, job_id: UUID, version: int, to: State) -> R
     if found == version:
         return Illegal(State(state))
     return AlreadyApplied(found) if done else Superseded(found)
+
+
+# A subtransaction has a number of its own, so xmin is not compared with ours. A row that we see is committed,
+# or ours; and what is ours is still in progress. xmin has 32 bits: the rest is that of the number next to it.
+_MOVED_HERE = text(
+    """
+    SELECT state, version FROM outbox.job, CAST(CAST(pg_current_xact_id() AS text) AS bigint) AS mine
+     WHERE id = :id AND pg_xact_status(CAST(CAST(
+           mine + ((CAST(CAST(job.xmin AS text) AS bigint) - mine + 2147483648) & 4294967295) - 2147483648
+           AS text) AS xid8)) = 'in progress'
+    """
+).bindparams(bindparam("id", type_=Uuid))
+
+
+def moved_here(connection: Connection, job_id: UUID) -> tuple[State, int] | None:
+    """Return state and version of a job that this very transaction has moved, or None.
+
+    Args:
+        connection: In the transaction, which has seen the job before it was moved.
+        job_id: Of the job.
+    """
+    row = connection.execute(_MOVED_HERE, {"id": job_id}).one_or_none()
+    return None if row is None else (State(row.state), row.version)
 
 
 def catch_up(connection: Connection, job_id: UUID, found: int, known: int) -> bool:

@@ -137,7 +137,7 @@ class Leasing(Generic[S]):
     ) -> Ack | Keep:
         if lease.finished:
             said = f"after it had finished: {error!r}" if error else None
-            done = Decision(lease, State.SUCCEEDED, reason=said, seconds=seconds)
+            done = Decision(lease, lease.ended, reason=said, seconds=seconds)
             return self._desk.handled(delivery, done, lease.version + 1)
         if lease.lost:
             return self._desk.ignored(delivery, Superseded(lease.version + 1))

@@ -12,7 +12,7 @@ from outbox.job import Job
 from outbox.runner.delivery import Ack, Keep
 from outbox.runner.settling import Decision
 from outbox.states import State
-from outbox.transitions import Applied
+from outbox.transitions import Applied, moved_here
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -50,25 +50,33 @@ class Transactional(Generic[S]):
             began = time.perf_counter()
             charge = 0 if delivery.charged else 1
             try:
-                result = self._work(work, delivery, handler, held, charge)
+                result, state = self._work(work, delivery, handler, held, charge)
             except BaseException as error:  # noqa: BLE001 - a handler that calls sys.exit() has failed, no more
                 seconds = time.perf_counter() - began
                 judged = self._desk.judge(delivery, error, held, handler, seconds)
             else:
                 if not isinstance(result, Applied):
                     return self._desk.ignored(delivery, result)
-                done = Decision(held, State.SUCCEEDED, charge, seconds=time.perf_counter() - began)
+                counted = charge if state is State.SUCCEEDED else 0
+                done = Decision(held, state, counted, seconds=time.perf_counter() - began)
                 return self._desk.handled(delivery, done, result.version)
         return judged if isinstance(judged, Keep) else self._desk.settle(delivery, judged)
 
     def _work(
         self, work: Work[S], delivery: Delivery, handler: Handler, held: Row | Unadopted, charge: int
-    ) -> Result:
+    ) -> tuple[Result, State]:
         job = Job(**self._desk.job(delivery, held, handler))
         self._call(handler, job, work.session)
         work.flush()
         # Last: the row is locked from here to the commit, so nobody waits for a handler.
-        result = held.succeed(work.connection, charge)
+        result, state = held.succeed(work.connection, charge), State.SUCCEEDED
+        if not isinstance(result, Applied):
+            result, state = self._handlers_own(work, delivery, result)
         if isinstance(result, Applied):
             work.commit()
-        return result
+        return result, state
+
+    def _handlers_own(self, work: Work[S], delivery: Delivery, result: Result) -> tuple[Result, State]:
+        """Let the handler's own transition of its job stand: it commits with what the handler wrote."""
+        moved = moved_here(work.connection, delivery.id)
+        return (result, State.SUCCEEDED) if moved is None else (Applied(moved[1]), moved[0])
