@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 MAX_ATTEMPTS = 20
 _MOST_ATTEMPTS = 2**31 - 1  # the column's type
-_LONGEST_DELAY = timedelta(days=365_000)  # PostgreSQL goes on to the year 294276, Python's datetime to 9999
-_YEARS = range(2, 9999)  # a session's time zone must not carry it over either edge
+LONGEST_DELAY = timedelta(days=365_000)  # PostgreSQL goes on to the year 294276, Python's datetime to 9999
+_YEARS = range(1970, 9999)  # the table's; a session's time zone must not carry it over Python's edge
 _NO_ROUTE = "*"  # stands for "the relay's route" in an index
 
 
@@ -114,10 +114,10 @@ def _route(exchange: str | None, routing_key: str | None) -> dict[str, str]:
 def _moment(delay: float | timedelta | None, at: datetime | None) -> dict[str, Any]:
     """Return state and time of a job that is due later, or nothing for one that is due at once."""
     if delay is None:
-        return {"state": "scheduled", "available_at": _instant(at)}
+        return {"state": "scheduled", "available_at": instant(at)}
     if at is not None:
         raise ValueError("delay and at are two ways to say one thing: give one")
-    wait = _duration(delay)
+    wait = duration(delay)
     if not wait:
         return {}
     return {"state": "scheduled", "available_at": _database_clock() + literal(wait, Interval)}
@@ -128,23 +128,39 @@ def _database_clock() -> ColumnElement[datetime]:
     return func.clock_timestamp(type_=DateTime(timezone=True))
 
 
-def _duration(delay: object) -> timedelta:
+def duration(delay: object) -> timedelta:
+    """Return a delay, given in seconds or as a timedelta.
+
+    Raises:
+        TypeError: it is neither.
+        ValueError: it is negative, or longer than the table takes.
+    """
     if isinstance(delay, bool) or not isinstance(delay, int | float | timedelta):
         raise TypeError(f"delay is {type(delay).__name__}, not seconds or a timedelta")
     try:
         wait = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
     except (OverflowError, ValueError):  # infinite, or no number
         wait = timedelta(-1)
-    if not timedelta() <= wait <= _LONGEST_DELAY:
-        raise ValueError(f"delay is {delay}, not between 0 and {_LONGEST_DELAY.days} days")
+    if not timedelta() <= wait <= LONGEST_DELAY:
+        raise ValueError(f"delay is {delay}, not between 0 and {LONGEST_DELAY.days} days")
     return wait
 
 
-def _instant(at: object) -> datetime:
+def instant(at: object) -> datetime:
+    """Return a moment in UTC.
+
+    Raises:
+        TypeError: it is no datetime.
+        ValueError: it has no time zone, or is none that the table takes.
+    """
     if not isinstance(at, datetime):
         raise TypeError(f"at is {type(at).__name__}, not a datetime")
     if at.utcoffset() is None:
         raise ValueError("at has no time zone, so it is no moment: use datetime.now(UTC) and the like")
-    if at.year not in _YEARS:
-        raise ValueError(f"at is in the year {at.year}, out of range")
-    return at.astimezone(UTC)
+    try:
+        moment = at.astimezone(UTC)
+    except OverflowError:
+        moment = at
+    if moment.year not in _YEARS:
+        raise ValueError(f"at is in the year {moment.year}, not between {_YEARS[0]} and {_YEARS[-1]}")
+    return moment

@@ -14,6 +14,7 @@ from sqlalchemy import Integer, Uuid, bindparam, exists, func, literal_column, s
 
 from outbox.models import clock, job
 from outbox.models import transition as log
+from outbox.new import LONGEST_DELAY, duration, instant
 from outbox.sessions import checked
 from outbox.states import State, sources
 
@@ -108,7 +109,8 @@ def transition(
         ``Applied``, or why not: ``AlreadyApplied``, ``Superseded``, ``Ahead``, ``Illegal``, ``Missing``.
 
     Raises:
-        ValueError: ``to`` is not one of the four, or both ``delay`` and ``available_at`` are given.
+        TypeError, ValueError: ``to`` is not one of the four, ``delay`` or ``available_at`` cannot be one, or
+            both are given.
         Misuse: No engine for us, AUTOCOMMIT, or another database.
     """
     target = State(to)
@@ -120,7 +122,8 @@ def transition(
         raise ValueError("delay and available_at are two ways to say one thing: give one")
     values: dict[str, Any] = {} if error is None else {"error": error[:MAX_ERROR]}
     if target is State.SCHEDULED:
-        values["available_at"] = available_at if available_at is not None else due_in(delay or 0.0)
+        due = due_in(duration(delay or 0.0).total_seconds())
+        values["available_at"] = due if available_at is None else instant(available_at)
     connection = checked(session)
     if session.autoflush:
         session.flush()
@@ -249,9 +252,14 @@ def catch_up(connection: Connection, job_id: UUID, found: int, known: int) -> bo
 
 
 def due_in(seconds: float) -> Any:
-    """The moment ``seconds`` from now, by the database's clock: the hosts' clocks differ."""
+    """The moment ``seconds`` from now, by the database's clock: the hosts' clocks differ.
+
+    A longer wait than the table takes becomes the longest: a handler's answer must not be one that nobody can
+    write down.
+    """
     zero = literal_column("0", Integer)
-    return func.clock_timestamp() + func.make_interval(zero, zero, zero, zero, zero, zero, float(seconds))
+    wait = min(float(seconds), LONGEST_DELAY.total_seconds())
+    return func.clock_timestamp() + func.make_interval(zero, zero, zero, zero, zero, zero, wait)
 
 
 def sign(connection: Connection, by: str | None, note: str | None) -> None:

@@ -58,7 +58,9 @@ CREATE TABLE outbox.job (
     CONSTRAINT job_key_not_empty CHECK (key <> ''),
     CONSTRAINT job_headers_object CHECK (jsonb_typeof(headers) = 'object'),
     -- Python knows no year 10000 and no infinity: one such row would end every term of the relay that reads it.
-    CONSTRAINT job_created_in_time CHECK (created_at >= '1970-01-01 UTC' AND created_at < '9999-01-01 UTC'),
+    CONSTRAINT job_times_in_range CHECK (
+        least(created_at, available_at, published_at, started_at, finished_at, lease_until) >= '1970-01-01 UTC'
+        AND greatest(created_at, available_at, published_at, started_at, finished_at, lease_until) < '9999-01-01 UTC'),
     CONSTRAINT job_counts CHECK (version >= 1 AND attempt >= 0 AND max_attempts >= 1 AND sends >= 1),
     CONSTRAINT job_progress_share CHECK (progress BETWEEN 0 AND 1),
     CONSTRAINT job_running_leased CHECK (state <> 'running' OR lease_until IS NOT NULL),
@@ -216,6 +218,8 @@ DECLARE
         WHEN jsonb_path_exists(add.headers, '$.* ? (@.type() <> "string")') THEN 'the value of a header is text'
         WHEN EXISTS (SELECT FROM jsonb_object_keys(add.headers) AS name WHERE name ILIKE 'x-outbox-%')
             THEN 'headers that begin with x-outbox- are reserved'
+        WHEN NOT add.delay BETWEEN interval '0' AND interval '365000 days'
+            THEN pg_catalog.format('delay is %s, not between 0 and 365000 days', add.delay)
         WHEN '*' IN (add.exchange, add.routing_key) THEN '* is the name of no exchange and no routing key'
     END;
 BEGIN

@@ -8,7 +8,7 @@ row is changed last, by a statement that compares the version again.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import MAXYEAR, UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sqlalchemy import Text, bindparam, func, literal_column, select, true, update
@@ -221,6 +221,8 @@ def _unadopted(delivery: Delivery, handler: Handler | None) -> Unadopted:
     try:
         created = datetime.now(UTC) if stamp is None else datetime.fromtimestamp(stamp, UTC)
     except (OverflowError, ValueError, OSError):
+        created = datetime.max.replace(tzinfo=UTC)
+    if created.year == MAXYEAR:  # more than Python holds, or than the table takes
         created = datetime.now(UTC)
     return Unadopted(delivery, limited(MAX_ATTEMPTS, handler), created)
 
