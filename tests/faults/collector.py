@@ -59,7 +59,7 @@ class Collector:
         prefetch: int = _PREFETCH,
         arguments: dict[str, object] | None = None,
     ) -> None:
-        self._url, self._queue, self._kinds, self._prefetch = urlsplit(url), queue, kinds, prefetch
+        self._url, self.queue, self._kinds, self._prefetch = urlsplit(url), queue, kinds, prefetch
         self._arguments = arguments or {"x-queue-type": "quorum"}
         self.deliveries: list[Delivery] = []
         """In the order of arrival. Only ever grows."""
@@ -145,12 +145,12 @@ class Collector:
     def _consume(self, connection: Any) -> None:
         channel = connection.channel()
         channel.exchange_declare(EXCHANGE, "topic", durable=True, auto_delete=False)
-        channel.queue_declare(self._queue, durable=True, auto_delete=False, arguments=self._arguments)
+        channel.queue_declare(self.queue, durable=True, auto_delete=False, arguments=self._arguments)
         for kind in self._kinds:
-            channel.queue_bind(self._queue, EXCHANGE, kind)
+            channel.queue_bind(self.queue, EXCHANGE, kind)
         channel.basic_qos(0, self._prefetch, a_global=False)
         self._tag = self._acked = 0
-        channel.basic_consume(self._queue, callback=self._take)
+        channel.basic_consume(self.queue, callback=self._take)
         self._bound.set()
         batch = min(_BATCH, self._prefetch // 2)
         while not self._stopping.is_set():
