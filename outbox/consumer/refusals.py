@@ -33,6 +33,9 @@ REMEDIES: Final = {
     406: "it exists and is not {queue_type}: give its type with --queue-type, or say --no-declare",
 }
 
+LEADERLESS: Final = "; has queue {queue} a leader? (rabbitmq-queues quorum_status {queue})"
+"""What to look at where a broker is well and a question about a queue gets no answer."""
+
 
 def options(url: str) -> dict[str, Any]:
     """Return the transport options of an address: kombu and its clients would wait for ever without."""

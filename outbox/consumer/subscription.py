@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kombu.connection import Connection
 
-from outbox.consumer.refusals import CONNECT_TIMEOUT, REMEDIES, masked, options, refuses_login, tls, words
+from outbox.consumer.refusals import (
+    CONNECT_TIMEOUT,
+    LEADERLESS,
+    REMEDIES,
+    masked,
+    options,
+    refuses_login,
+    tls,
+    words,
+)
 from outbox.errors import Unreachable, WrongEnvironment
 from outbox.runner.delivery import Delivery, delivery
 
@@ -209,7 +218,8 @@ class Subscription:
             opening = self._channel is None
             self.drop()
             if late.is_set():
-                raise Gone(f"no answer within {within:.0f} s") from None
+                hint = LEADERLESS.format(queue=self._queue) if asked is not None else ""
+                raise Gone(f"no answer within {within:.0f} s{hint}") from None
             raise self._understood(error, asked, opening=opening) from None
         finally:
             if timer:
