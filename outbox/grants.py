@@ -1,8 +1,8 @@
 """Which rights each kind of role needs in the schema ``outbox``, as SQL. Nothing here runs it.
 
     app        adds jobs, and can neither read nor change them
-    relay      publishes, schedules, prunes; operators' commands need the same
-    consumer   runs jobs, adopts messages, and adds what its handlers add
+    relay      publishes, fires schedules, prunes; operators' commands need the same
+    consumer   runs jobs, adopts messages, adds what its handlers add, and may fire schedules
 
 The fourth is the owner: the role that migrates. Rights add up: an application that also cancels jobs has the
 rights of app and consumer. The log of transitions needs none, because a trigger writes it as the owner.
@@ -25,6 +25,7 @@ _ADDED: Final = (
     "id, kind, key, payload, content_type, headers, exchange, routing_key, state, max_attempts, unique_key, "
     "tracked, available_at"
 )
+_FIRED: Final = "id, kind, key, payload, content_type, headers, exchange, routing_key, max_attempts, tracked"
 _ADOPTED: Final = f"{_ADDED}, attempt, error, started_at, lease_until, lease_token, progress"
 _MOVED: Final = "state, version, attempt, available_at, started_at, lease_until, lease_token, progress, error"
 
@@ -36,7 +37,8 @@ _RIGHTS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "relay": (
         "USAGE ON SCHEMA outbox",
-        "SELECT, UPDATE, DELETE ON outbox.job",
+        f"SELECT, INSERT ({_FIRED}), UPDATE, DELETE ON outbox.job",
+        "SELECT, INSERT, DELETE ON outbox.slot",
         "SELECT, DELETE ON outbox.transition",
         "SELECT, UPDATE ON outbox.leader",
         "SELECT ON outbox.taker, outbox.meta, outbox.jobs",
@@ -48,6 +50,7 @@ _RIGHTS: Final[Mapping[str, tuple[str, ...]]] = {
         f"SELECT, INSERT ({_ADOPTED}), UPDATE ({_MOVED}) ON outbox.job",
         "SELECT ON outbox.transition, outbox.meta",
         "SELECT, INSERT, UPDATE ON outbox.taker",
+        "SELECT, INSERT ON outbox.slot",
         "EXECUTE ON FUNCTION outbox.add, outbox.emit, outbox.transition",
     ),
 }

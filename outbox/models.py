@@ -146,6 +146,15 @@ taker = Table(
     Column("since", DateTime(timezone=True), nullable=False, server_default=clock),
 )
 
+slot = Table(
+    "slot",
+    metadata,
+    Column("schedule", Text, primary_key=True),
+    Column("slot_at", DateTime(timezone=True), primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=clock),
+    Column("by", Text, nullable=False),
+)
+
 meta = Table(
     "meta",
     metadata,
@@ -154,4 +163,4 @@ meta = Table(
     Column("min_reader", Text, nullable=False),
 )
 
-__all__ = ["JobRow", "job", "leader", "meta", "metadata", "taker", "transition"]
+__all__ = ["JobRow", "job", "leader", "meta", "metadata", "slot", "taker", "transition"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from alembic.operations import Operations
 
-NEWEST: Final = "0001"
+NEWEST: Final = "0002"
 """The revision that this release was written for."""
 
 OLDEST: Final = "0001"

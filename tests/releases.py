@@ -45,15 +45,15 @@ def downgrade():
 
 COLUMN = _REVISION.format(
     told="A column, and then the gate, in one transaction.",
-    revision="0002",
-    before="0001",
+    revision="0003",
+    before="0002",
     body='    op.execute("ALTER TABLE outbox.job ADD COLUMN shade text")\n    gate("in_ddl")',
     undo='    op.execute("ALTER TABLE outbox.job DROP COLUMN shade")',
 )
 INDEX = _REVISION.format(
     told="The gate, and then an index that is built beside the writers.",
-    revision="0003",
-    before="0002",
+    revision="0004",
+    before="0003",
     body="""    gate("between")
     with op.get_context().autocommit_block():
         op.execute("CREATE INDEX CONCURRENTLY IF NOT EXISTS job_shade ON outbox.job (shade)")""",
@@ -62,20 +62,20 @@ INDEX = _REVISION.format(
 
 
 class Release:
-    """The release after this one: revisions 0002 and 0003.
+    """The release after this one: revisions 0003 and 0004.
 
     Args:
         folder: where it is put; also what ``PYTHONPATH`` must be.
     """
 
-    newest = "0003"
+    newest = "0004"
 
     def __init__(self, folder: Path) -> None:
         for name in ("outbox", "relay", "alembic"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "alembic.ini", folder)
-        (folder / "alembic" / "versions" / "0002_column.py").write_text(COLUMN)
-        (folder / "alembic" / "versions" / "0003_index.py").write_text(INDEX)
+        (folder / "alembic" / "versions" / "0003_column.py").write_text(COLUMN)
+        (folder / "alembic" / "versions" / "0004_index.py").write_text(INDEX)
         schema = folder / "outbox" / "schema.py"
         schema.write_text(re.sub(r'(NEWEST: Final = )"\d+"', rf'\1"{self.newest}"', schema.read_text()))
         self.folder = folder

@@ -70,7 +70,7 @@ def shop(tmp_path: Path, empty_database: Database) -> Config:
     (folder / "versions").mkdir(parents=True)
     (folder / "env.py").write_text(ENV)
     (folder / "script.py.mako").write_text("")
-    first = REVISION.format(revision="aaaa", before=None, to="0001", left=None)
+    first = REVISION.format(revision="aaaa", before=None, to="0002", left=None)
     (folder / "versions" / "aaaa.py").write_text(first)
     config = Config()
     config.set_main_option("script_location", str(folder))
@@ -87,7 +87,7 @@ def tables(database: Database) -> set[str]:
 
 def test_up_and_down_in_a_history_of_somebody_else(shop: Config, empty_database: Database) -> None:
     command.upgrade(shop, "head")
-    assert tables(empty_database) == {"job", "transition", "leader", "taker", "meta"}
+    assert tables(empty_database) == {"job", "transition", "leader", "taker", "slot", "meta"}
     assert empty_database.value("SELECT version_num FROM public.alembic_version") == "aaaa"
     command.downgrade(shop, "base")
     assert tables(empty_database) == set()
@@ -104,7 +104,7 @@ def test_our_command_leaves_their_history_alone(
     command.upgrade(shop, "head")
     process = processes.outbox("migrate", env={"OUTBOX_DATABASE_URL": empty_database.dsn})
     assert process.wait() == 0, process.story()
-    assert process.output == "database is at 0001, nothing to do\n"
+    assert process.output == "database is at 0002, nothing to do\n"
     assert "alembic_version" not in tables(empty_database)
 
 
@@ -114,14 +114,14 @@ def test_our_command_says_which_line_a_history_lacks(
     command.upgrade(shop, "head")
     process = migrate(env={"OUTBOX_DATABASE_URL": empty_database.dsn})
     assert process.wait() == 78, process.story()
-    assert process.errors[0].endswith('add a revision that calls outbox.schema.upgrade(op, to="0003")')
+    assert process.errors[0].endswith('add a revision that calls outbox.schema.upgrade(op, to="0004")')
 
 
 def test_a_second_revision_of_theirs_brings_what_the_first_had_not(
     shop: Config, empty_database: Database, release: Release, processes: Processes, tmp_path: Path
 ) -> None:
     command.upgrade(shop, "head")
-    second = REVISION.format(revision="bbbb", before="'aaaa'", to="0002", left="'0001'")
+    second = REVISION.format(revision="bbbb", before="'aaaa'", to="0003", left="'0002'")
     (tmp_path / "shop" / "versions" / "bbbb.py").write_text(second)
     ini = tmp_path / "shop.ini"
     ini.write_text(

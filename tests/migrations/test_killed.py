@@ -59,7 +59,7 @@ def test_killed_in_the_middle_of_ddl(migrate: Migrate, database: Database) -> No
     eventually(lambda: migrators(database, "%in_ddl%"))
     process.kill()
     open_gate(database, "in_ddl")
-    assert revision(database) == "0001"
+    assert revision(database) == "0002"
     assert_next_succeeds(migrate, database)
 
 
@@ -69,7 +69,7 @@ def test_killed_between_two_revisions(migrate: Migrate, database: Database) -> N
     eventually(lambda: migrators(database, "%between%"))
     process.kill()
     open_gate(database, "between")
-    assert revision(database) == "0002"
+    assert revision(database) == "0003"
     assert_next_succeeds(migrate, database)
 
 

@@ -48,6 +48,25 @@ def test_the_newest_revision_is_the_one_that_the_code_names(database: Database) 
     assert revision(database) == schema.NEWEST
 
 
+def test_the_newest_schema_serves_the_release_before(database: Database) -> None:
+    assert database.value("SELECT min_reader FROM outbox.meta") == schema.OLDEST
+
+
+def test_a_schema_that_is_one_behind_is_brought_up(
+    processes: Processes, database: Database, empty_database: Database
+) -> None:
+    address = {"OUTBOX_DATABASE_URL": database.dsn}
+    down = processes.start(ALEMBIC, "downgrade", schema.OLDEST, env=address, cwd=ROOT)
+    assert down.wait(30) == 0, down.story()
+    job_id = database.value("SELECT outbox.add('a', '1')")
+    up = processes.outbox("migrate", env=address)
+    assert up.wait(30) == 0, up.story()
+    assert [line.split(":")[0] for line in up.output.splitlines()] == ["applying 0002", "database is at 0002"]
+    assert database.value("SELECT state FROM outbox.job WHERE id = %s", job_id) == "pending"
+    migrations.upgrade(empty_database.dsn)
+    assert picture(database) == picture(empty_database)
+
+
 def test_up_down_up_gives_the_same_schema(alembic: Migrate, database: Database) -> None:
     assert alembic("upgrade", "head").wait(30) == 0
     newest = picture(database)
@@ -64,7 +83,7 @@ def test_one_step_back_and_forth(alembic: Migrate, migrate: Migrate, database: D
     before = picture(database)
     assert migrate().wait(30) == 0
     assert alembic("downgrade", "-2").wait(30) == 0
-    assert revision(database) == "0001"
+    assert revision(database) == schema.NEWEST
     assert picture(database) == before
 
 
@@ -78,7 +97,7 @@ def test_the_printed_sql_makes_the_same_schema(
     assert picture(empty_database) == picture(database)
     again = processes.outbox("migrate", env={"OUTBOX_DATABASE_URL": empty_database.dsn})
     assert again.wait() == 0
-    assert again.output == "database is at 0001, nothing to do\n"
+    assert again.output == f"database is at {schema.NEWEST}, nothing to do\n"
 
 
 def test_sql_prints_what_a_database_lacks(migrate: Migrate, database: Database) -> None:
@@ -89,19 +108,19 @@ def test_sql_prints_what_a_database_lacks(migrate: Migrate, database: Database) 
     assert migrate().wait(30) == 0
     nothing = migrate("--sql")
     assert nothing.wait() == 0
-    assert nothing.output == "-- the schema is at 0003: nothing is missing\n"
+    assert nothing.output == "-- the schema is at 0004: nothing is missing\n"
 
 
 def test_check_changes_nothing_and_tells_by_its_code(migrate: Migrate, empty_database: Database) -> None:
     address = {"OUTBOX_DATABASE_URL": empty_database.dsn}
     behind = migrate("--check", env=address)
     assert behind.wait() == 1
-    assert behind.output == "database is at no revision, not at 0003: outbox migrate\n"
+    assert behind.output == "database is at no revision, not at 0004: outbox migrate\n"
     assert empty_database.value("SELECT to_regnamespace('outbox')::text") is None
     assert migrate(env=address).wait(30) == 0
     there = migrate("--check", env=address)
     assert there.wait() == 0
-    assert there.output == "database is at 0003, nothing to do\n"
+    assert there.output == "database is at 0004, nothing to do\n"
 
 
 @pytest.mark.parametrize("command", [("outbox", "migrate"), ("alembic", "upgrade", "head")])
@@ -115,7 +134,7 @@ def test_older_code_leaves_a_newer_schema_alone(
     else:
         older = processes.start(ALEMBIC, *command[1:], env=env, cwd=ROOT)
     assert older.wait() == 0, older.story()
-    assert older.output == "database is ahead (0003), nothing to do\n"
+    assert older.output == "database is ahead (0004), nothing to do\n"
     assert revision(database) == Release.newest
 
 
@@ -123,7 +142,7 @@ def test_a_newer_schema_is_served_where_it_allows_it(database: Database) -> None
     database.execute("UPDATE outbox.meta SET revision = '0007'")
     with sessions.opened(database.dsn, "test") as session:
         migrations.check_schema(session)
-        session.execute("UPDATE outbox.meta SET min_reader = '0002'")
+        session.execute("UPDATE outbox.meta SET min_reader = '0003'")
         with pytest.raises(WrongEnvironment, match="install a newer outbox-relay"):
             migrations.check_schema(session)
 
@@ -186,10 +205,11 @@ def test_threads_of_one_process_migrate_one_after_another(empty_database: Databa
         runs = [pool.submit(migrations.upgrade, empty_database.dsn, say=said.append) for _ in range(6)]
         for run in runs:
             run.result(60)
-    assert sum(line.startswith("applying") for line in said) == 1
-    assert revision(empty_database) == "0001"
+    applied = [line.split()[1].rstrip(":") for line in said if line.startswith("applying")]
+    assert applied == [name for name, _ in schema.revisions()]
+    assert revision(empty_database) == schema.NEWEST
 
 
 def test_to_a_revision_that_does_not_exist(database: Database) -> None:
-    with pytest.raises(Misuse, match="no revision '0009'; it has 0001"):
+    with pytest.raises(Misuse, match="no revision '0009'; it has 0001, 0002"):
         schema.upgrade(None, to="0009")  # type: ignore[arg-type]

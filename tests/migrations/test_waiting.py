@@ -85,7 +85,7 @@ def test_a_database_at_head_is_left_alone_whoever_holds_the_lock(
             process = processes.start(ALEMBIC, "upgrade", "head", env=env, cwd=request.config.rootpath)
         assert process.wait() == 0, process.story()
         assert time.monotonic() - began < 5
-    assert process.output == "database is at 0001, nothing to do\n"
+    assert process.output == "database is at 0002, nothing to do\n"
 
 
 def test_alembic_current_takes_no_lock(alembic: Migrate, database: Database) -> None:
@@ -93,7 +93,7 @@ def test_alembic_current_takes_no_lock(alembic: Migrate, database: Database) -> 
         holder.execute(TAKE)
         process = alembic("current")
         assert process.wait() == 0, process.story()
-    assert "0001" in process.output
+    assert "0002" in process.output
 
 
 def test_tables_in_use_are_waited_for_and_their_user_is_named(migrate: Migrate, database: Database) -> None:
@@ -113,5 +113,5 @@ def test_tables_in_use_for_too_long(migrate: Migrate, database: Database) -> Non
         process = migrate("--wait", "1")
         assert process.wait(30) == BUSY, process.story()
         assert f"our tables are in use by pid {reader.info.backend_pid} " in process.errors[0]
-    assert revision(database) == "0001"
+    assert revision(database) == "0002"
     assert eventually(lambda: locks(database) == 0)

@@ -36,7 +36,9 @@ def adding(column: str, value: str) -> str:
 
 MATRIX = {
     # the table: adding
-    "INSERT INTO outbox.job (id, kind, payload) VALUES (gen_random_uuid(), 'k', '{}')": "app consumer",
+    "INSERT INTO outbox.job (id, kind, payload) VALUES (gen_random_uuid(), 'k', '{}')": "app consumer relay",
+    adding("exchange, key, tracked", "'', 'k', false") + " RETURNING id": "consumer relay",
+    adding("state", "'scheduled'"): "app consumer",
     "SELECT outbox.add('k', '{}', delay => '1 s', headers => '{}', key => 'k')": "app consumer",
     "SELECT outbox.emit('k', '{}')": "app consumer",
     adding("unique_key", "'u'") + " ON CONFLICT DO NOTHING": "app consumer",
@@ -71,7 +73,7 @@ MATRIX = {
     "UPDATE outbox.transition SET note = 'x'": "",
     """INSERT INTO outbox.transition (job_id, version, "from", "to", by)
        VALUES (gen_random_uuid(), 2, 'pending', 'dead', 'me')""": "",
-    # who leads, who takes, what the schema is
+    # who leads, who takes
     "SELECT term FROM outbox.leader": "relay",
     "SELECT term FROM outbox.leader FOR SHARE": "relay",
     "UPDATE outbox.leader SET term = term + 1": "relay",
@@ -80,6 +82,13 @@ MATRIX = {
     "INSERT INTO outbox.taker (kind, queue) VALUES ('k', 'q')"
     " ON CONFLICT (kind) DO UPDATE SET queue = EXCLUDED.queue": "consumer",
     "DELETE FROM outbox.taker": "",
+    # which slots are done
+    "SELECT slot_at FROM outbox.slot": "relay consumer",
+    "INSERT INTO outbox.slot (schedule, slot_at, by) VALUES ('s', now(), 'me')"
+    " ON CONFLICT DO NOTHING RETURNING slot_at": "relay consumer",
+    "UPDATE outbox.slot SET slot_at = now()": "",
+    "DELETE FROM outbox.slot": "relay",
+    # what the schema is
     "SELECT revision FROM outbox.meta": "relay consumer",
     "UPDATE outbox.meta SET revision = '9999'": "",
     "SELECT last_value FROM outbox.job_pos_seq": "relay",
