@@ -6,6 +6,7 @@
     handlers     Handlers: which function does which kind of job; Snooze, Cancel, Bury in ``outcomes``
     transitions  transition: move a job once per version, with a consumer of your own
     adoption     adopt: take a message once, whoever sent it
+    schedules    Schedules: jobs that the clock adds; ``cron`` reads its expressions, ``slots`` has its SQL
     testing      what was added; run it without a broker
     payload      what may be stored and sent; ``payload.plain`` teaches it your types
     models       the tables; ``states`` the transitions, ``schema`` the revisions, ``grants`` the rights
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from outbox.known import cancel, cancel_async, get, get_async
     from outbox.leased import AsyncLeasedJob, LeasedJob
     from outbox.outcomes import Bury, Cancel, Snooze
+    from outbox.schedules import Fired, Schedules
     from outbox.transitions import (
         Ahead,
         AlreadyApplied,
@@ -63,6 +65,9 @@ __all__ = [  # noqa: RUF022 - in groups
     "cancel_async",
     "Job",
     "State",
+    # by the clock
+    "Schedules",
+    "Fired",
     # handle jobs
     "Handlers",
     "LeasedJob",
@@ -94,6 +99,7 @@ _LATER = {
     "known": ("cancel", "cancel_async", "get", "get_async"),
     "leased": ("AsyncLeasedJob", "LeasedJob"),
     "outcomes": ("Bury", "Cancel", "Snooze"),
+    "schedules": ("Fired", "Schedules"),
     "transitions": (
         "Ahead",
         "AlreadyApplied",

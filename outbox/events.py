@@ -203,6 +203,22 @@ class JobsPruned(Event):
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class SlotFired(Event):
+    """A schedule's job was added for one of its slots (ISO 8601, UTC)."""
+
+    schedule: str
+    slot: str
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlotsRefused(Event):
+    """The table of slots, or a right on it, is missing: schedules wait. Jobs are published all the same."""
+
+    reason: str
+
+
 # --- consumers ---
 
 

@@ -62,6 +62,8 @@ WORDING: Final[dict[type[Event], tuple[int, str]]] = {
     events.JobsRescued: (logging.WARNING, "leases ran out: {retried} jobs retried, {buried} buried"),
     events.JobsRedelivered: (logging.WARNING, "{count} jobs were lost by the broker and are sent again"),
     events.JobsPruned: (logging.INFO, "{count} finished jobs pruned"),
+    events.SlotFired: (logging.INFO, "schedule {schedule}: job {job_id} for the slot of {slot}"),
+    events.SlotsRefused: (logging.ERROR, "the database refuses work on schedules: {reason}"),
     events.ConsumerStarted: (logging.INFO, "consuming {queue} at {broker}: {kinds}"),
     events.ConsumerLost: (logging.WARNING, "{server} unreachable: {reason}; again in {wait:.1f} s"),
     events.JobHandled: (

@@ -1,4 +1,4 @@
-"""What the leader does beside publishing, in small batches: stage, rescue, redeliver, prune, unpark.
+"""What the leader does beside publishing, in small batches: stage, rescue, redeliver, prune, unpark, fire.
 
 None of it needs the broker but the look into a queue before redelivering. Its SQL is here, under the ledger's
 rules: ``SKIP LOCKED``, on the lock's session, fenced by the token.
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from outbox import events
 from relay.backend import Postponed
 from relay.ledger import FENCED
+from relay.scheduler import Scheduler
 from relay.term import clock
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Chores:
         ledger: brings parked jobs back.
         broker: looks into queues.
         destinations: tells whose jobs come back.
-        settings: retention, redeliver_after (seconds), window (rows).
+        settings: retention, redeliver_after (seconds), window (rows), schedules.
         observe: gets the events.
     """
 
@@ -113,14 +114,17 @@ class Chores:
     ) -> None:
         self._term, self._ledger, self._broker = term, ledger, broker
         self._destinations, self._settings, self._observe = destinations, settings, observe
+        self._scheduler = Scheduler(term.backend, settings.schedules, observe)
         # What is due soonest comes first; the number is seconds between two looks that found nothing.
         self._chores: list[tuple[float, Callable[[], bool]]] = [
             (0.2, self._stage),
             (0.05, self._unpark),
+            (0.05, self._scheduler.run),
             (1.0, self._rescue),
             (min(5.0, settings.redeliver_after / 4), self._redeliver),
             (30.0, self._prune_jobs),
             (30.0, self._prune_events),
+            (30.0, self._prune_slots),
             (ALIGN_EVERY, self._align),
         ]
         self._due = [0.0] * len(self._chores)
@@ -178,6 +182,9 @@ class Chores:
 
     def _prune_events(self) -> bool:
         return self._prune(PRUNE_EVENTS)
+
+    def _prune_slots(self) -> bool:
+        return self._scheduler.prune(self._settings.retention, BATCH)
 
     def _prune(self, statement: str) -> bool:
         count = len(self._rows(statement, after=self._settings.retention))

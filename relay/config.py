@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from outbox.errors import ConfigError
-from relay import urls, values
+from relay import timetable, urls, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from outbox.schedules import Schedule
 
 FILE: Final = "outbox.toml"
 
@@ -94,6 +96,7 @@ class Settings:
         "lines for people or for machines; auto: text on a terminal",
     )
     routes: tuple[Route, ...] = ()
+    schedules: tuple[Schedule, ...] = ()
 
     @property
     def dsn(self) -> str:
@@ -131,10 +134,11 @@ def load(
     problems: list[str] = []
     table = _table(file, environ, problems)
     routes = _routes(table.pop("routes", []), problems)
+    schedules = timetable.schedules(table.pop("schedules", []), problems)
     given = {**_from_table(table, problems), **_from_environment(environ), **_from_flags(flags)}
     chosen = {name: _read(name, label, raw, problems) for name, (label, raw) in given.items()}
     known = {name: value for name, value in chosen.items() if value is not None}
-    settings = Settings(**known, routes=routes)
+    settings = Settings(**known, routes=routes, schedules=schedules)
     problems += _missing(set(needs) - chosen.keys()) + _contradictions(settings, chosen)
     if problems:
         raise ConfigError(problems)
@@ -156,7 +160,9 @@ def _table(file: Path | None, environ: Mapping[str, str], problems: list[str]) -
 
 def _from_table(table: Mapping[str, object], problems: list[str]) -> dict[str, tuple[str, object]]:
     spelled = {key.replace("-", "_"): value for key, value in table.items()}
-    problems += [_unknown(key, (*TABLE, "routes"), "setting") for key in spelled if key not in TABLE]
+    problems += [
+        _unknown(key, (*TABLE, "routes", "schedules"), "setting") for key in spelled if key not in TABLE
+    ]
     return {name: (f"{name} in {FILE}", value) for name, value in spelled.items() if name in TABLE}
 
 

@@ -9,5 +9,6 @@ from __future__ import annotations
 from mutants_consumer import CONSUMER
 from mutants_faults import FAULTS
 from mutants_relay import RELAY
+from mutants_slots import SLOTS
 
-MUTANTS = (*RELAY, *CONSUMER, *FAULTS)
+MUTANTS = (*RELAY, *CONSUMER, *SLOTS, *FAULTS)

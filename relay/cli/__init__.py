@@ -71,13 +71,22 @@ def migrate(*, wait: str, check: bool, sql: bool, **flags: Any) -> None:
 
 @cli.command()
 @options.settings(*options.RELAY)
-def relay(**flags: Any) -> None:
-    """Publish committed jobs. Run as many as you like: one leads, the others take over.
+@click.option(
+    "--schedules",
+    metavar="MODULE:NAME",
+    envvar="OUTBOX_SCHEDULES",
+    help="Fire these too, such as shop.jobs:schedules, beside the file's.  [env: OUTBOX_SCHEDULES]",
+)
+@options.app_dir
+def relay(*, schedules: str | None, app_dir: Path, **flags: Any) -> None:
+    """Publish committed jobs, fire schedules. Run as many as you like: one leads, the others take over.
 
     The first SIGTERM or Ctrl-C lets it finish what is in flight, the second ends it at once.
     """
     settings = options.load(flags, "database_url", "broker_url")
     options.start_logging(settings)
+    if schedules:
+        settings = options.with_schedules(settings, schedules, app_dir)
     from relay import probes  # noqa: PLC0415 - an HTTP server, which only this command needs
     from relay.loop import Relay  # noqa: PLC0415 - kombu, which only this command and consume need
 
@@ -89,12 +98,7 @@ def relay(**flags: Any) -> None:
 @cli.command()
 @click.argument("target", metavar="MODULE:HANDLERS")
 @options.settings(*options.CONSUME)
-@click.option(
-    "--app-dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=Path(),
-    help="Where MODULE is.  [default: the current folder]",
-)
+@options.app_dir
 def consume(target: str, *, app_dir: Path, **flags: Any) -> None:
     """Run the handlers of a queue, such as shop.jobs:handlers. Run as many as you like.
 

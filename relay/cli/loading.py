@@ -1,4 +1,4 @@
-"""Finds the handlers that ``outbox consume module:handlers`` names, and says plainly what is missing.
+"""Finds the handlers, or the schedules, that a command names as ``module:name``; says what is missing.
 
 The application's folder goes to the end of the path: a package of theirs that is called like one of ours must
 not hide it.
@@ -8,41 +8,54 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import outbox
 import relay
 from outbox.errors import ConfigError, OutboxError, WrongEnvironment
 from outbox.handlers import Handlers
+from outbox.schedules import Schedules
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
 
+T = TypeVar("T")
+
+
 def handlers(target: str, folder: Path) -> Handlers[Any]:
-    """Return the registry that ``target`` names.
+    """Return the handlers that ``target`` names. Args and errors as in ``schedules``."""
+    return _named(target, folder, Handlers)
+
+
+def schedules(target: str, folder: Path) -> Schedules:
+    """Return the schedules that ``target`` names.
 
     Args:
         target: ``package.module:name``.
         folder: where the application's modules are.
 
     Raises:
-        ConfigError: ``target`` is not of that form, or names no ``Handlers``.
+        ConfigError: ``target`` is not of that form, or names something else.
         WrongEnvironment: there is no such module, one that it imports is missing, it fails, or the folder has
             a package that is called like one of ours.
     """
+    return _named(target, folder, Schedules)
+
+
+def _named(target: str, folder: Path, kind: type[T]) -> T:
     module_name, _, name = target.partition(":")
     if not module_name or not name.isidentifier():
-        raise ConfigError([f"{target!r} must be MODULE:NAME, such as shop.jobs:handlers"])
+        raise ConfigError([f"{target!r} must be MODULE:NAME, such as shop.jobs:{kind.__name__.lower()}"])
     _refuse_namesakes(folder)
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     found = getattr(_imported(module_name, folder), name, None)
-    if isinstance(found, Handlers):
+    if isinstance(found, kind):
         return found
     given = "is missing" if found is None else f"is a {type(found).__name__}"
-    raise ConfigError([f"{name} in {module_name} {given}: it must be an outbox.Handlers"])
+    raise ConfigError([f"{name} in {module_name} {given}: it must be an outbox.{kind.__name__}"])
 
 
 def _refuse_namesakes(folder: Path) -> None:

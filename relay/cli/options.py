@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -15,7 +16,7 @@ import click
 
 from outbox import logs
 from outbox.errors import ConfigError
-from relay import config, values
+from relay import config, timetable, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +33,14 @@ RELAY: Final = (
 CONSUME: Final = (
     *("database_url", "broker_url", "concurrency", "prefetch", "grace", "exchange", "queue_type", "declare"),
     *("take_over", "allow_lossy", "log"),
+)
+
+
+app_dir = click.option(
+    "--app-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path(),
+    help="Where MODULE is.  [default: the current folder]",
 )
 
 
@@ -79,6 +88,24 @@ def load(flags: dict[str, Any], *needs: str) -> Settings:
     """
     file = flags.pop("file", None)
     return config.load(flags, os.environ, Path(file) if file else None, needs=needs)
+
+
+def with_schedules(settings: Settings, target: str, folder: Path) -> Settings:
+    """Return the settings with an application's schedules beside those of the file.
+
+    Raises:
+        ConfigError: ``target`` names no schedules, or one is called like one of the file.
+        WrongEnvironment: its module cannot be imported.
+    """
+    from relay.cli import loading  # noqa: PLC0415 - SQLAlchemy's ORM, which --help does not need
+
+    if settings.database_url:
+        os.environ["OUTBOX_DATABASE_URL"] = settings.database_url
+    problems: list[str] = []
+    found = timetable.distinct((*settings.schedules, *loading.schedules(target, folder)), problems)
+    if problems:
+        raise ConfigError(problems)
+    return replace(settings, schedules=found)
 
 
 def start_logging(settings: Settings) -> None:

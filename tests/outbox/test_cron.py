@@ -67,6 +67,13 @@ def test_what_happens_each_hour_happens_each_hour_of_such_a_day(day: str, hours:
     assert len(told("*/10 * * * *", "Europe/Berlin", day).split()) == 6 * hours
 
 
+def test_in_the_second_half_of_a_doubled_hour_what_the_first_half_had_does_not_come_again() -> None:
+    cron = Cron("30 2 * * *", "Europe/Berlin")
+    again = datetime(2027, 10, 31, 1, 10, tzinfo=UTC)  # 02:10 for the second time
+    assert list(cron.between(again, again + timedelta(hours=1))) == []
+    assert cron.latest(again) == datetime(2027, 10, 31, 0, 30, tzinfo=UTC)
+
+
 def test_where_midnight_does_not_exist() -> None:
     # Havana, 14 March 2027: 23:59:59 is followed by 01:00.
     assert told("0 0 * * *", "America/Havana", "2027-03-14").startswith("01:00:00-04")

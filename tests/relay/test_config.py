@@ -127,6 +127,65 @@ def test_routes(tmp_path: Path) -> None:
     assert found.routes == (Route("mail.*", "", "mails"), Route("report.*", max_bytes=1_048_576))
 
 
+def test_schedules(tmp_path: Path) -> None:
+    (tmp_path / "outbox.toml").write_text(
+        """
+        [[schedules]]
+        name = "nightly"
+        cron = "30 2 * * *"
+        zone = "Europe/Berlin"
+        kind = "report.build"
+        payload = { days = 1, since = 2026-11-01 }
+        misfire = "all(3)"
+        [[schedules]]
+        name = "tick"
+        cron = "@hourly"
+        kind = "tick"
+        """
+    )
+    nightly, tick = config.load({}, {}).schedules
+    assert (nightly.name, nightly.cron.zone, nightly.misfire) == ("nightly", "Europe/Berlin", "all(3)")
+    assert nightly.job == {"kind": "report.build", "payload": b'{"days":1,"since":"2026-11-01"}'}
+    assert (tick.name, tick.cron.zone, tick.misfire, tick.job["payload"]) == ("tick", "UTC", "latest", b"{}")
+
+
+def test_what_is_wrong_with_schedules_is_told_all_at_once(tmp_path: Path) -> None:
+    (tmp_path / "outbox.toml").write_text(
+        """
+        [[schedules]]
+        name = "a"
+        cron = "* * *"
+        kind = "k"
+        [[schedules]]
+        nam = "b"
+        kind = "k"
+        [[schedules]]
+        name = "c"
+        cron = "@daily"
+        kind = "k"
+        misfire = "always"
+        [[schedules]]
+        name = "d"
+        cron = "@daily"
+        kind = "k"
+        [[schedules]]
+        name = "d"
+        cron = "@daily"
+        kind = "k"
+        """
+    )
+    assert problems({}) == (
+        "schedule 1 (a): '* * *' is no cron expression: five fields, or six with seconds in front",
+        "schedule 2: nam is no key (there are name, cron, kind, payload, zone, misfire)",
+        "schedule 2: name is missing",
+        "schedule 2: cron is missing",
+        "schedule 3 (c): misfire is 'always': skip, latest, or all(n) with n from 1 to 1000",
+        "there are two schedules called 'd'",
+    )
+    (tmp_path / "outbox.toml").write_text("schedules = 5")
+    assert problems({}) == ("schedules must be written as [[schedules]]",)
+
+
 def test_a_file_that_is_named_must_exist_and_be_toml(tmp_path: Path) -> None:
     missing = tmp_path / "there.toml"
     assert problems({}, file=missing) == (f"{missing} does not exist",)

@@ -1,0 +1,95 @@
+"""The guarantees of schedules and single runs, broken."""
+
+from __future__ import annotations
+
+from mutation import Mutant
+
+FIFTY = (
+    "tests/faults/test_schedules.py::test_each_slot_is_fired_once_whoever_fires_and_whatever_their_clocks_say"
+)
+SHORT = f"{FIFTY}[10-8]"
+NOW = "__import__('datetime').datetime.now(UTC)"
+
+SLOTS = (
+    Mutant(
+        "the time of the look instead of the slot",
+        "outbox/schedules.py",
+        '"slot_at": slot, "by"',
+        f'"slot_at": {NOW}, "by"',
+        SHORT,
+    ),
+    Mutant(
+        "a slot that may be taken twice",
+        "outbox/slots.py",
+        "VALUES (CAST(:schedule AS text), CAST(:slot_at AS timestamptz), CAST(:by AS text))\n"
+        "    ON CONFLICT DO NOTHING",
+        "VALUES (CAST(:schedule AS text), CAST(:slot_at AS timestamptz) + random() * interval '1 ms',"
+        " CAST(:by AS text))\n    ON CONFLICT DO NOTHING",
+        SHORT,
+    ),
+    Mutant(
+        "who comes second fails",
+        "outbox/slots.py",
+        "ON CONFLICT DO NOTHING RETURNING slot_at)",
+        "RETURNING slot_at)",
+        "tests/outbox/test_schedules.py::test_who_comes_second_waits_for_the_first[which_committed]",
+    ),
+    Mutant(
+        "the host's clock",
+        "outbox/schedules.py",
+        "{name: (now, since) for name, now, since in",
+        f"{{name: ({NOW}, since) for name, _, since in",
+        SHORT,
+    ),
+    Mutant(
+        "a schedule that begins when it is looked at",
+        "outbox/slots.py",
+        "CASE WHEN s.slot_at = 'epoch' THEN s.at ELSE s.slot_at END",
+        "CASE WHEN s.slot_at = 'epoch' THEN clock_timestamp() ELSE s.slot_at END",
+        SHORT,
+    ),
+    Mutant(
+        "a slot that is yet to come holds up the schedule",
+        "outbox/slots.py",
+        "WHERE schedule = n.name AND slot_at <= clock_timestamp()",
+        "WHERE schedule = n.name",
+        "tests/outbox/test_schedules.py::"
+        "test_a_slot_that_was_fired_while_the_clock_was_wrong_holds_up_nothing",
+    ),
+    Mutant(
+        "the last slot is pruned too",
+        "outbox/slots.py",
+        "AND n.slot_at > s.slot_at\n",
+        "AND n.slot_at >= s.slot_at\n",
+        "tests/relay/test_scheduler.py::test_old_slots_are_pruned_but_the_last_of_each_schedule",
+    ),
+    Mutant(
+        "newest first",
+        "outbox/schedules.py",
+        "return [*late, *on_time]",
+        "return [*late, *on_time][::-1]",
+        "tests/relay/test_scheduler.py::test_many_slots_are_fired_in_slices_oldest_first",
+    ),
+    Mutant(
+        "what is late is made good by a policy that skips",
+        "outbox/schedules.py",
+        "fresh = max(since, now - ON_TIME)",
+        "fresh = since",
+        "tests/outbox/test_schedules.py::test_after_an_hour_in_which_nobody_was_there[skip-0]",
+    ),
+    Mutant(
+        "slots counted from where one asks",
+        "outbox/cron.py",
+        "CronSim(self._minutes, (after - _MINUTE).astimezone",
+        "CronSim(self._minutes, after.astimezone",
+        "tests/outbox/test_cron.py::test_seconds_in_front",
+    ),
+    Mutant(
+        "a doubled hour asked for in its second half",
+        "outbox/cron.py",
+        "if after < slot <= upto:",
+        "if slot <= upto:",
+        "tests/outbox/test_cron.py::"
+        "test_in_the_second_half_of_a_doubled_hour_what_the_first_half_had_does_not_come_again",
+    ),
+)
