@@ -34,6 +34,13 @@ QUEUE = "revenue"
 KIND = "order.booked"
 
 
+def address(url: str) -> pika.URLParameters:
+    """Read the relay's address: to pika, ``//`` at its end is a virtual host with no name, and not ``/``."""
+    found = pika.URLParameters(url)
+    found.virtual_host = found.virtual_host or "/"
+    return found
+
+
 def declare(channel: BlockingChannel) -> None:
     """Ask for a copy of each such event. Until somebody does, the relay keeps them in the database."""
     channel.exchange_declare("outbox", "topic", durable=True)
@@ -56,7 +63,7 @@ def consume(path: str) -> None:
     """Book orders until the process is stopped."""
     with (
         closing(sqlite3.connect(path)) as database,
-        pika.BlockingConnection(pika.URLParameters(os.environ["OUTBOX_BROKER_URL"])) as connection,
+        pika.BlockingConnection(address(os.environ["OUTBOX_BROKER_URL"])) as connection,
     ):
         database.execute(
             "CREATE TABLE IF NOT EXISTS revenue (message_id TEXT PRIMARY KEY, order_id INTEGER, total TEXT)"

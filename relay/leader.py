@@ -17,6 +17,7 @@ from outbox import events, schema
 from outbox.errors import OutboxError, Unreachable, WrongEnvironment
 from outbox.models import LOCK_CLASS, LOCK_LEADER
 from relay.backend import APPLICATION, Backend, Replica
+from relay.routes import differences
 from relay.term import CHANNEL, Term, clock
 
 if TYPE_CHECKING:
@@ -178,10 +179,17 @@ class Election:
                 "the row of outbox.leader is gone: INSERT INTO outbox.leader DEFAULT VALUES"
             )
         if found[0] not in {None, self._ballot["digest"]} and not self._settings.take_over:
-            raise WrongEnvironment(
-                f"the last leader published to {found[1]} and this relay is set to {self._ballot['broker']} "
-                "(or to other routes): mend its settings, or move with --take-over"
-            )
+            raise WrongEnvironment(self._moved(found[0], found[1]))
+
+    def _moved(self, digest: str, broker: str) -> str:
+        """Say in what the last leader's settings differ from ours: two addresses alone may be equal."""
+        ours, theirs = self._ballot["broker"], differences(digest, self._ballot["digest"])
+        remedy = "mend its settings, or move with --take-over"
+        if "broker" in theirs:
+            return f"the last leader published to {broker} and this relay is set to {ours}: {remedy}"
+        words = {"exchange": "another --exchange", "routes": "other [[routes]]"}
+        told = " and ".join(words[each] for each in theirs)
+        return f"the last leader published to {broker} too, but with {told} than this relay: {remedy}"
 
     def _watch(self, backend: Backend) -> bool:
         """Tell who leads; end a holder whose heartbeat and session have not changed for ``stale`` seconds.

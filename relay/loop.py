@@ -53,7 +53,10 @@ class Relay:
         self._broker = self._line()
         address = urls.masked(settings.broker_url)
         self._election = Election(
-            settings, digest=self._routes.digest(address), broker=address, observe=self._emit
+            settings,
+            digest=self._routes.digest(urls.identity(settings.broker_url)),
+            broker=address,
+            observe=self._emit,
         )
         self._stopping = False
         self._wait = FIRST_WAIT

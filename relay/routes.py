@@ -25,6 +25,13 @@ class Way(NamedTuple):
     max_bytes: int | None
 
 
+def differences(digest: str, other: str) -> list[str]:
+    """Return in what two digests differ: ``broker``, ``exchange``, ``routes``."""
+    names = ("broker", "exchange", "routes")
+    pairs = zip(names, digest.split("."), other.split("."), strict=False)
+    return [name for name, one, another in pairs if one != another]
+
+
 class Routes:
     """The relay's route table.
 
@@ -51,8 +58,9 @@ class Routes:
         return list(dict.fromkeys(name for name in named if name))
 
     def digest(self, broker: str) -> str:
-        """Return a digest of ``broker`` (an address without secrets) and the table."""
-        return hashlib.sha256(repr((broker, self._exchange, self._routes)).encode()).hexdigest()[:32]
+        """Return digests of ``broker`` (what ``urls.identity`` returns), of the exchange and of the table."""
+        parts = (broker, self._exchange, repr(self._routes))
+        return ".".join(hashlib.sha256(part.encode()).hexdigest()[:16] for part in parts)
 
     def _look_up(self, kind: str) -> Way:
         for route in self._routes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from typing import Final, NoReturn
-from urllib.parse import SplitResult, parse_qsl, quote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from outbox.errors import ConfigError
 from relay.transports import FAMILIES, listed
@@ -96,6 +96,7 @@ _BROKER_OPTIONS: Final[dict[str, tuple[dict[str, re.Pattern[str]], frozenset[str
     ),
     "memory": ({}, frozenset()),
 }
+_PORTS: Final = {"amqp": 5672, "amqps": 5671, "redis": 6379, "rediss": 6379}
 _SSL_WORDS: Final = {
     "true": "require",
     "1": "require",
@@ -235,6 +236,26 @@ def _broker_options(family: str, query: str) -> str:
         if name in known:
             kept.append(f"{name}={quote(value, safe='/')}")
     return "&".join(kept)
+
+
+def identity(url: str) -> str:
+    """Return which place at which broker an address names: equal for two spellings of the same.
+
+    The user, and options such as ``heartbeat``, name no other place; nor do ``//``, ``/%2f`` and no path at
+    all, which are the virtual host ``/`` to kombu.
+    """
+    return ";".join(map(_place, listed(url)))
+
+
+def _place(url: str) -> str:
+    parts = urlsplit(url)
+    family = FAMILIES[parts.scheme]
+    path = unquote(parts.path.removeprefix("/"))
+    if family == "redis":
+        path = str(int(path.strip("/") or 0))
+    secure = parts.scheme if parts.scheme.endswith("s") else family
+    port = parts.port or _PORTS.get(secure, 0)
+    return f"{secure}://{(parts.hostname or 'localhost').lower()}:{port}/{quote(path or '/', safe='')}"
 
 
 def masked(url: str) -> str:

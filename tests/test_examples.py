@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import re
 import sqlite3
 import sys
 from contextlib import closing
@@ -117,6 +118,18 @@ def test_flask(
     assert receipts(database) == [(7,)]
     with shop.app.app_context():
         shop.db.engine.dispose()
+
+
+def test_the_plain_consumer_can_read_the_address_that_it_tells(load: Callable[[str], Any]) -> None:
+    example = load("plain_consumer")
+    (url,) = re.findall(r"amqp://\S+", example.__doc__)
+    read = example.address(url)
+    assert (read.host, read.virtual_host) == ("127.0.0.1", "/")
+    assert [example.address(each).virtual_host for each in ("amqp://h", "amqp://h/%2F", "amqp://h/v")] == [
+        "/",
+        "/",
+        "v",
+    ]
 
 
 def test_core_and_a_consumer_that_has_none_of_our_library(

@@ -218,8 +218,7 @@ DECLARE
         WHEN jsonb_path_exists(add.headers, '$.* ? (@.type() <> "string")') THEN 'the value of a header is text'
         WHEN EXISTS (SELECT FROM jsonb_object_keys(add.headers) AS name WHERE name ILIKE 'x-outbox-%')
             THEN 'headers that begin with x-outbox- are reserved'
-        WHEN NOT add.delay BETWEEN interval '0' AND interval '365000 days'
-            THEN pg_catalog.format('delay is %s, not between 0 and 365000 days', add.delay)
+        WHEN NOT add.delay BETWEEN '0' AND '365000 days' THEN 'delay is ' || add.delay || ', not between 0 and 365000 days'
         WHEN '*' IN (add.exchange, add.routing_key) THEN '* is the name of no exchange and no routing key'
     END;
 BEGIN

@@ -128,6 +128,16 @@ def test_a_relay_of_another_broker_is_refused_and_names_both(
         candidates(digest="other").campaign()
 
 
+def test_a_relay_with_another_exchange_is_told_so(
+    candidates: Callable[..., Election], win: Callable[[Election], Term]
+) -> None:
+    win(candidates(digest="a.b.c")).release()
+    with pytest.raises(WrongEnvironment, match=r"broker a\.b\.c too, but with another --exchange than"):
+        candidates(digest="a.x.c").campaign()
+    with pytest.raises(WrongEnvironment, match=r"with another --exchange and other \[\[routes\]\] than"):
+        candidates(digest="a.x.x").campaign()
+
+
 def test_take_over_moves_to_another_broker(
     candidates: Callable[..., Election], win: Callable[[Election], Term]
 ) -> None:

@@ -6,7 +6,7 @@ import pytest
 from relays import row
 
 from relay.config import Route
-from relay.routes import Routes, Way
+from relay.routes import Routes, Way, differences
 
 TABLE = (
     Route("mail.*", exchange="mails", max_bytes=100),
@@ -50,6 +50,13 @@ def test_exchanges_are_named_once_and_the_brokers_own_is_not_declared() -> None:
         "mails",
         "never",
     ]
+
+
+def test_what_differs_in_two_digests() -> None:
+    ours = Routes("outbox", TABLE).digest("amqp://a")
+    assert differences(ours, ours) == []
+    assert differences(ours, Routes("outbox", TABLE).digest("amqp://b")) == ["broker"]
+    assert differences(ours, Routes("other", TABLE[1:]).digest("amqp://a")) == ["exchange", "routes"]
 
 
 def test_a_digest_changes_with_the_broker_the_exchange_and_the_table() -> None:

@@ -241,3 +241,35 @@ def test_an_address_inside_a_line_is_scrubbed() -> None:
         urls.scrubbed(line)
         == "cannot reach amqp://shop:***@mq/v and postgresql://shop:***@db/shop, giving up"
     )
+
+
+@pytest.mark.parametrize(
+    ("one", "others"),
+    [
+        (
+            "amqp://guest:guest@h",
+            ["amqp://h/", "amqp://h//", "amqp://H:5672/%2f?heartbeat=5", "pyamqp://h//"],
+        ),
+        ("amqp://h/v", ["amqp://u:p@h/v", "amqp://h/v?heartbeat=5"]),
+        ("redis://h", ["redis://h/0", "redis://:p@h:6379//"]),
+        ("amqp://h1;amqp://h2", ["amqp://h1//;amqp://h2/%2F"]),
+    ],
+)
+def test_two_spellings_name_one_place(one: str, others: list[str]) -> None:
+    assert {urls.identity(each) for each in others} == {urls.identity(one)}
+
+
+def test_other_places_are_told_apart() -> None:
+    places = [
+        *(
+            "amqp://h",
+            "amqp://h/v",
+            "amqp://h//v",
+            "amqp://h:5673",
+            "amqps://h",
+            "amqp://h2",
+            "amqp://h;amqp://h2",
+        ),
+        *("redis://h", "redis://h/1", "rediss://h", "memory://"),
+    ]
+    assert len({urls.identity(each) for each in places}) == len(places)
