@@ -183,7 +183,7 @@ class Election:
 
     def _moved(self, digest: str, broker: str) -> str:
         """Say in what the last leader's settings differ from ours: two addresses alone may be equal."""
-        ours, theirs = self._ballot["broker"], differences(digest, self._ballot["digest"])
+        ours, theirs = self._ballot["broker"], differences(digest, str(self._ballot["digest"]))
         remedy = "mend its settings, or move with --take-over"
         if "broker" in theirs:
             return f"the last leader published to {broker} and this relay is set to {ours}: {remedy}"
