@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kombu.connection import Connection
 
+from outbox.consumer.bindings import Bindings
 from outbox.consumer.refusals import (
     CONNECT_TIMEOUT,
     LEADERLESS,
@@ -84,6 +85,7 @@ class Subscription:
         self._connection: Any = None
         self._channel: Any = None
         self._tag = ""
+        self._bindings: Bindings | None = None
 
     @property
     def broker(self) -> str:
@@ -112,11 +114,9 @@ class Subscription:
             Gone: The connection was lost.
         """
         arguments = {"x-queue-type": queue_type} if self._amqp else {}
+        self._bindings = Bindings(exchange, self._queue, arguments, kinds)
         with self._talking(ANSWER, queue_type):
-            self._channel.exchange_declare(exchange, "topic", durable=True, auto_delete=False)
-            self._channel.queue_declare(self._queue, durable=True, auto_delete=False, arguments=arguments)
-            for kind in kinds:
-                self._channel.queue_bind(self._queue, exchange, kind)
+            self._bindings.declare(self._channel)
 
     def consume(self, prefetch: int) -> None:
         """Let messages come.
@@ -154,6 +154,8 @@ class Subscription:
         """
         with self._talking():
             self._transport.heartbeat_check(self._connection)
+            if self._bindings and not self._amqp:
+                self._bindings.remind(self._channel)
 
     def wait(self, wake: Wake, seconds: float, *, busy: bool) -> None:
         """Wait for messages, for somebody to wake us, or for the time to be over; take what came.

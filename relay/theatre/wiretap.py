@@ -66,10 +66,11 @@ def _consume(connection: Connection, queue: Any, journal: Journal) -> None:
         while True:
             with suppress(TimeoutError):
                 connection.drain_events(timeout=LOOK_EVERY)
-            if hasattr(channel, "_queue_bind"):
-                # A server that kombu emulates AMQP on may have forgotten the binding, which kombu never
-                # looks at again.
-                channel._queue_bind(queue.exchange.name, "#", None, queue.name)  # noqa: SLF001
+            if connection.transport.driver_type != "amqp":
+                # A server that kombu emulates AMQP on may have forgotten the binding, and kombu believes for
+                # ever that it knows.
+                channel.state.clear()
+                queue(channel).declare()
 
 
 def _note(message: Any, journal: Journal) -> None:

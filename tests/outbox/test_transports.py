@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 from consuming import Shop
 from handling import write
 from helpers import eventually
@@ -61,6 +62,19 @@ def test_an_event_is_adopted_with_its_properties(shop: Shop) -> None:
         {"a": 1},
         {"tenant": "a"},
     )
+
+
+@pytest.mark.parametrize("shop", ["redis"], indirect=True)  # memory forgets nothing while it lives
+def test_a_server_that_forgot_the_bindings_is_told_them_again(shop: Shop) -> None:
+    handlers = registry(shop)
+    with shop.consuming(handlers) as running, redis.Redis.from_url(shop.broker_url) as client:
+        running.started(shop)
+        client.flushdb()
+        eventually(lambda: client.exists("_kombu.binding.outbox"), 15)
+        job_id = shop.job()
+        shop.send(job_id)
+        shop.becomes(job_id, "succeeded")
+    assert len(shop.heard(events.ConsumerStarted)) == 1
 
 
 @pytest.mark.parametrize("shop", ["redis"], indirect=True)  # memory forgets what was not acked

@@ -1,0 +1,41 @@
+"""What a queue is bound to. Speaks through the channel that it is given, and knows no connection."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+REMIND_EVERY: Final = 5.0
+"""Seconds; a server that kombu emulates AMQP on is told again."""
+
+
+class Bindings:
+    """Exchange, queue and bindings of one connection.
+
+    Args:
+        exchange: Of type topic.
+        queue: Its name.
+        arguments: For the queue's declaration.
+        kinds: The routing keys.
+    """
+
+    def __init__(self, exchange: str, queue: str, arguments: dict[str, str], kinds: Sequence[str]) -> None:
+        self._exchange, self._queue, self._arguments, self._kinds = exchange, queue, arguments, kinds
+        self._declared_at = 0.0
+
+    def declare(self, channel: Any) -> None:
+        """Declare all of it."""
+        self._declared_at = time.monotonic()
+        channel.exchange_declare(self._exchange, "topic", durable=True, auto_delete=False)
+        channel.queue_declare(self._queue, durable=True, auto_delete=False, arguments=self._arguments)
+        for kind in self._kinds:
+            channel.queue_bind(self._queue, self._exchange, kind)
+
+    def remind(self, channel: Any) -> None:
+        """Declare it again, now and then: a Redis that was flushed forgot, and kombu would never ask."""
+        if time.monotonic() - self._declared_at >= REMIND_EVERY:
+            channel.state.clear()
+            self.declare(channel)
