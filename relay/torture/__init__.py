@@ -4,5 +4,6 @@
 ``setting`` finds or starts the servers, ``scratch`` makes and deletes what is needed on them, ``links`` is
 the network between, ``stage`` what faults may touch. ``faults`` are what can go wrong, ``plan`` which of them
 come when, by a seed; ``tormentor`` carries that out. ``history`` reads the journals, ``table`` the database,
-``vitals`` memory and descriptors; ``report`` is what came of it, ``screen`` shows it.
+``vitals`` memory and descriptors; ``report`` is what came of it, ``screen`` shows
+it, ``picture`` draws it.
 """

@@ -17,7 +17,7 @@ import psycopg
 
 from outbox.errors import ConfigError
 from relay.theatre.judge import judge
-from relay.torture import faults, scratch, setting, table, vitals
+from relay.torture import faults, picture, scratch, setting, table, vitals
 from relay.torture.history import DELIVERED, WRITTEN, History
 from relay.torture.report import Outcome
 from relay.torture.screen import Screen
@@ -56,6 +56,8 @@ def run(options: Options) -> int:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
     screen.close(outcome)
+    if options.picture is not None:
+        options.picture.write_text(picture.draw(outcome), encoding="utf-8")
     if options.as_json:
         sys.stdout.write(f"{json.dumps(outcome.as_dict(), indent=2)}\n")
     if options.keep:
