@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from relay.theatre.proxy import Proxy
+from relay.transports import listed
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -28,7 +29,8 @@ def passable(url: str) -> bool:
         parts = urlsplit(url)
         options = dict(parse_qsl(parts.query))
         plain = parts.scheme.partition("+")[0] in _PORTS and options.get("sslmode") not in _VERIFIED
-        return plain and bool(parts.hostname) and not {"host", "hostaddr", "port"} & options.keys()
+        one = bool(parts.hostname) and len(listed(url)) == 1 and (parts.port or 1) > 0
+        return plain and one and not {"host", "hostaddr", "port"} & options.keys()
     return False  # several servers: their ports are no number
 
 

@@ -1,0 +1,61 @@
+"""Which faults there are, and which of them may be inflicted where."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from relay.torture import links
+from relay.torture.faults import BROKER, FAULTS, POSTGRES, RABBITMQ, VALKEY, possible
+from relay.torture.stage import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DATABASE, AMQP = "postgresql://u:p@127.0.0.1:5432/d", "amqp://u:p@127.0.0.1:5672//"
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as made:
+        yield made
+
+
+def stage(stack: ExitStack, database_url: str = DATABASE, broker_url: str = AMQP) -> Stage:
+    return Stage(None, links.Links(stack, database_url, broker_url), database_url, broker_url, None, None)  # type: ignore[arg-type]
+
+
+def test_servers_of_others_are_not_hurt(stack: ExitStack) -> None:
+    harmless = possible(stage(stack))
+    assert {"kill-leader", "end-session", "cut-relay-database", "stall-consumer-broker"} <= harmless.keys()
+    assert not {fault.needs for fault in harmless.values()} & {POSTGRES, BROKER, RABBITMQ, VALKEY}
+
+
+def test_every_fault_says_what_it_does() -> None:
+    assert len(FAULTS) > 25
+    assert all(fault.told and fault.lasts[0] <= fault.lasts[1] for fault in FAULTS.values())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u@/d?host=/run/postgresql",
+        "postgresql://h1:5432,h2:5432/d",
+        "postgresql://h/d?sslmode=verify-full",
+        "amqps://h/",
+        "rediss://h/0",
+        "amqp://a;amqp://b",
+    ],
+)
+def test_no_proxy_stands_where_it_would_be_noticed(url: str) -> None:
+    assert not links.passable(url)
+
+
+def test_without_a_proxy_the_address_is_the_servers_own(stack: ExitStack) -> None:
+    there = stage(stack, broker_url="amqps://u:p@broker/")
+    assert there.links.url("relay-broker") == "amqps://u:p@broker/"
+    assert there.links.url("relay-database").startswith("postgresql://u:p@127.0.0.1:")
+    assert "cut-relay-broker" not in possible(there)
+    assert "cut-relay-database" in possible(there)
