@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from relay.theatre.judge import judge
+from relay.theatre.judge import Written, judge
 from relay.torture.history import DELIVERED, HANDLED, WRITTEN, History
 
 if TYPE_CHECKING:
@@ -32,10 +32,7 @@ def history(folder: Path, delivered: str = "", handled: str = "") -> History:
 
 def test_each_transaction_has_its_outcome(tmp_path: Path) -> None:
     account = history(tmp_path).account
-    assert [(job.id, job.key, job.event) for job in account.committed] == [
-        ("a", "k", False),
-        ("b", None, True),
-    ]
+    assert account.committed == [Written("a", "k"), Written("b", None, event=True)]
     assert account.rolled_back == {"c"}
     assert account.ambiguous == {"d", "e"}  # the last one's writer was killed, or is at it still
 
