@@ -5,13 +5,13 @@ Knows no broker and runs nothing: ``runner`` runs handlers, ``consumer`` feeds i
 
 from __future__ import annotations
 
-import inspect
 import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 from sqlalchemy.orm import Session
 
+from outbox import signatures
 from outbox.backoff import Backoff
 from outbox.errors import Misuse
 from outbox.model import Parser, parser
@@ -153,7 +153,8 @@ class Handlers(Generic[S]):
             permanent: Exceptions that no retry would mend: the job is dead at once.
 
         Raises:
-            Misuse: The kind has a handler already, or the function and the sessions do not both await.
+            Misuse: The kind has a handler already; the function takes other arguments, is a generator, or
+                does not await as the sessions do.
             TypeError, ValueError: ``kind`` or ``model`` cannot be one.
         """
         return self._register(
@@ -191,7 +192,8 @@ class Handlers(Generic[S]):
             options: ``model, event, max_attempts, backoff, permanent`` as for transactional handlers.
 
         Raises:
-            Misuse: The kind has a handler already, or the function and the sessions do not both await.
+            Misuse: The kind has a handler already; the function takes other arguments, is a generator, or
+                does not await as the sessions do.
             TypeError, ValueError: ``kind``, ``model`` or ``seconds`` cannot be one.
         """
         if not 1 <= seconds <= 86_400:  # noqa: PLR2004 - a second to a day
@@ -241,6 +243,9 @@ class Handlers(Generic[S]):
         parse = None if model is None else parser(model)
 
         def register(function: Callable[..., Any]) -> Callable[..., Any]:
+            signatures.check(
+                function, ("job", "session") if lease is None else ("job",), awaited=self.awaited
+            )
             handler = Handler(
                 kind=kind,
                 function=function,
@@ -252,7 +257,6 @@ class Handlers(Generic[S]):
                 permanent=permanent,
                 around=self._around,
             )
-            self._refuse_mixed(handler)
             self._put(handler)
             return function
 
@@ -261,24 +265,11 @@ class Handlers(Generic[S]):
     def _put(self, handler: Handler) -> None:
         known = self._handlers.setdefault(handler.kind, handler)
         if known is not handler:
-            raise Misuse(
-                f"{handler.kind} has two handlers: {_name(known.function)} and {_name(handler.function)}"
-            )
-
-    def _refuse_mixed(self, handler: Handler) -> None:
-        called = getattr(handler.function, "__call__", None)  # noqa: B004 - of an object that is no function
-        awaited = inspect.iscoroutinefunction(handler.function) or inspect.iscoroutinefunction(called)
-        if awaited and not self.awaited:
-            raise Misuse(f"{_name(handler.function)} is async: give Handlers an async_sessionmaker")
-        if self.awaited and not awaited:
-            raise Misuse(f"{_name(handler.function)} is not async, and Handlers has an async_sessionmaker")
+            both = f"{signatures.name(known.function)} and {signatures.name(handler.function)}"
+            raise Misuse(f"{handler.kind} has two handlers: {both}")
 
 
 def _awaits(factory: object) -> bool:
     """Whether it makes sessions that are awaited. Not imported here: without greenlet it cannot be."""
     loaded = sys.modules.get("sqlalchemy.ext.asyncio")
     return loaded is not None and isinstance(factory, loaded.async_sessionmaker)
-
-
-def _name(function: Any) -> str:
-    return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"

@@ -12,10 +12,15 @@ from sqlalchemy.orm import sessionmaker
 from outbox import Handlers, Misuse
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
     from outbox import Job
 
 
 def nothing(_job: Job, _session: Any) -> None: ...
+
+
+def leased(_job: Job) -> None: ...
 
 
 async def awaited(_job: Job, _session: Any) -> None: ...
@@ -28,7 +33,7 @@ def handlers() -> Handlers[Any]:
 
 def test_the_function_stays_what_it_was(handlers: Handlers[Any]) -> None:
     assert handlers("a")(nothing) is nothing
-    assert handlers.leased("b")(nothing) is nothing
+    assert handlers.leased("b")(leased) is leased
     assert handlers.kinds == ("a", "b")
 
 
@@ -39,14 +44,14 @@ def test_one_function_may_handle_many_kinds(handlers: Handlers[Any]) -> None:
 
 def test_a_kind_has_one_handler_and_both_are_named(handlers: Handlers[Any]) -> None:
     handlers("a")(nothing)
-    with pytest.raises(Misuse, match=r"a has two handlers: .*nothing and .*nothing"):
-        handlers.leased("a")(nothing)
+    with pytest.raises(Misuse, match=r"a has two handlers: .*nothing and .*leased"):
+        handlers.leased("a")(leased)
 
 
 def test_include_takes_everything_over(handlers: Handlers[Any]) -> None:
     other = Handlers("other", session=sessionmaker(), lifespan=lambda: None)  # type: ignore[arg-type, return-value]
     other("a", max_attempts=3, event=True)(nothing)
-    other.leased("b", seconds=5)(nothing)
+    other.leased("b", seconds=5)(leased)
     handlers.include(other)
     assert handlers.kinds == ("a", "b")
     a, b = handlers.get("a"), handlers.get("b")
@@ -75,6 +80,49 @@ def test_an_async_function_needs_async_sessions(handlers: Handlers[Any], functio
     with pytest.raises(Misuse, match="async_sessionmaker"):
         handlers("a")(function)
     Handlers("x", session=async_sessionmaker())("a")(function)
+
+
+def generated(_job: Job, _session: Any) -> Iterator[None]:
+    yield
+
+
+async def generated_awaited(_job: Job, _session: Any) -> AsyncIterator[None]:
+    yield
+
+
+class Generated:
+    """An object that is called, and is a generator."""
+
+    def __call__(self, _job: Job, _session: Any) -> Iterator[None]:
+        yield
+
+
+@pytest.mark.parametrize("function", [generated, Generated(), functools.partial(generated)])
+def test_a_generator_would_do_nothing(handlers: Handlers[Any], function: Any) -> None:
+    with pytest.raises(Misuse, match="generator"):
+        handlers("a")(function)
+    with pytest.raises(Misuse, match="generator"):
+        Handlers("x", session=async_sessionmaker())("a")(generated_awaited)  # type: ignore[arg-type]
+
+
+def wrapped(function: Any) -> Any:
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Any:
+        return function(*arguments, "more")
+
+    return call
+
+
+def test_a_handler_takes_the_arguments_of_its_mode(handlers: Handlers[Any]) -> None:
+    refused: list[Any] = [lambda: None, lambda _job: None, lambda _job, _session, _more: None]
+    for function in refused:
+        with pytest.raises(Misuse, match=r"called as \(job, session\)"):
+            handlers("a")(function)
+    with pytest.raises(Misuse, match=r"called as \(job\)"):
+        handlers.leased("a")(nothing)  # type: ignore[arg-type]
+    handlers("a")(lambda _job, _session, _more=1: None)
+    handlers("b")(wrapped(lambda _job, _session, _more: None))
+    handlers("c")(print)
 
 
 @pytest.mark.parametrize("kind", ["", "a*", "a.#", "a\nb", "x" * 256])
