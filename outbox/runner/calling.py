@@ -1,16 +1,23 @@
-"""Calls a handler inside the context managers that were asked for, awaited or not."""
+"""Calls a handler inside the context managers that were asked for, awaited or not.
+
+Whatever it answers that cannot mean that the work is done is a failure, and says why.
+"""
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, ExitStack
+import inspect
+import os
+import traceback
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.util import await_only
 
+from outbox.errors import Misuse
 from outbox.outcomes import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from outbox.handlers import Handler
     from outbox.job import Job
@@ -33,7 +40,9 @@ def _call(handler: Handler, job: Job, *arguments: Any) -> None:
     with ExitStack() as stack:
         for around in handler.around:
             stack.enter_context(around(job))
-        _raise_answer(handler.function(job, *arguments))
+        with _one_process():
+            answer = handler.function(job, *arguments)
+        _raise_answer(answer)
 
 
 def _call_awaited(handler: Handler, job: Job, *arguments: Any) -> None:
@@ -44,10 +53,35 @@ async def _await(handler: Handler, job: Job, *arguments: Any) -> None:
     async with AsyncExitStack() as stack:
         for around in handler.around:
             await stack.enter_async_context(around(job))
-        _raise_answer(await handler.function(job, *arguments))
+        with _one_process():
+            answer = await handler.function(job, *arguments)
+        _raise_answer(answer)
 
 
 def _raise_answer(answer: object) -> None:
-    """Make one thing of the two ways to answer; whatever else a handler returns means nothing."""
+    """Make one thing of the two ways to answer; what else a handler returns means nothing, or a mistake."""
     if isinstance(answer, Outcome):
         raise answer
+    if isinstance(answer, BaseException) or (inspect.isclass(answer) and issubclass(answer, BaseException)):
+        raise Misuse(f"the handler returned {answer!r}: raise it, or return outbox.Bury(reason) and the like")
+    if inspect.isawaitable(answer) or inspect.isgenerator(answer) or inspect.isasyncgen(answer):
+        raise Misuse(f"the handler returned a {type(answer).__name__} that nobody runs: nothing was done")
+
+
+@contextmanager
+def _one_process() -> Iterator[None]:
+    """End a child that the handler forked where it leaves the handler: it would settle and consume too."""
+    ours, code = os.getpid(), 0
+    try:
+        yield
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        raise
+    except BaseException:
+        code = 1
+        if os.getpid() != ours:
+            traceback.print_exc()
+        raise
+    finally:
+        if os.getpid() != ours:
+            os._exit(code)
