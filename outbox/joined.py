@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, event, func, select, true
 from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.orm import Session, SessionTransaction
 
@@ -28,6 +28,10 @@ READ_COMMITTED: Final = "READ COMMITTED"
 """Under any other level a mark of the relay's after our snapshot would fail the completion (40001)."""
 
 
+MARK: Final = "outbox.claim"
+"""A setting of the transaction that the work is to commit with: gone with it, whoever ended it."""
+
+
 class RolledBack(Exception):
     """The handler ended the transaction that its job was to commit with."""
 
@@ -36,6 +40,36 @@ class RolledBack(Exception):
             "the handler rolled back the job's transaction, and with it all that it had written; for what "
             "may fail use session.begin_nested(), a savepoint"
         )
+
+
+class Ended(Exception):
+    """The same by SQL of its own, unseen by SQLAlchemy."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the handler ended the job's transaction with SQL of its own (COMMIT, ROLLBACK): leave that to "
+            "us, and for what may fail use session.begin_nested(), a savepoint"
+        )
+
+
+def marked(connection: Connection, mark: str) -> None:
+    """Mark the transaction.
+
+    Args:
+        connection: In it.
+        mark: For ``refuse_ended``.
+    """
+    connection.execute(select(func.set_config(MARK, mark, true())))
+
+
+def refuse_ended(connection: Connection, mark: str) -> None:
+    """Refuse to go on in another transaction than the one that was marked.
+
+    Raises:
+        Ended: It is over.
+    """
+    if connection.execute(select(func.current_setting(MARK, true()))).scalar() != mark:
+        raise Ended
 
 
 class Work(Generic[S]):

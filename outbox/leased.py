@@ -15,8 +15,9 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 from sqlalchemy.util import greenlet_spawn
 
-from outbox.errors import OutboxError
+from outbox.errors import Misuse, OutboxError
 from outbox.job import Job
+from outbox.joined import marked, refuse_ended
 from outbox.models import job
 from outbox.states import State
 from outbox.transitions import Applied, Result, classify, due_in, guarded, moved_here
@@ -136,6 +137,26 @@ class Lease(Generic[S]):
         if self.lost:
             raise LeaseLost(self._words())
 
+    def last_writes(self) -> Work[S]:
+        """Begin the transaction that completes the job.
+
+        Raises:
+            Misuse: It is finished already.
+            LeaseLost: The job is not ours any more.
+        """
+        if self.finished:
+            raise Misuse(
+                f"job {self.job_id} is finished: job.finish() works once, with all last writes in it"
+            )
+        self.refuse_lost()
+        work = self.sessions.begin_with_session()
+        try:
+            marked(work.connection, str(self.token))
+        except BaseException:
+            work.close()
+            raise
+        return work
+
     def complete(self, work: Work[S]) -> None:
         """Complete the job in a transaction that a handler wrote in, and commit both.
 
@@ -143,6 +164,7 @@ class Lease(Generic[S]):
             LeaseLost: The job is not ours any more; nothing is committed.
         """
         work.flush()
+        refuse_ended(work.connection, str(self.token))
         result = self.move(work.connection, State.SUCCEEDED, 0, {"error": None})
         if not isinstance(result, Applied):
             moved = moved_here(work.connection, self.job_id)  # by the handler, in this session
@@ -212,9 +234,9 @@ class LeasedJob(_Leased, Generic[SyncS]):
 
         Raises:
             LeaseLost: The job is not ours any more; what was written is rolled back.
+            Misuse: It is finished already.
         """
-        self.lease.refuse_lost()
-        with self.lease.sessions.begin_with_session() as work:
+        with self.lease.last_writes() as work:
             yield work.session
             self.lease.complete(work)
 
@@ -238,9 +260,9 @@ class AsyncLeasedJob(_Leased, Generic[AsyncS]):
 
         Raises:
             LeaseLost: The job is not ours any more; what was written is rolled back.
+            Misuse: It is finished already.
         """
-        self.lease.refuse_lost()
-        work: Work[AsyncS] = await greenlet_spawn(self.lease.sessions.begin_with_session)
+        work: Work[AsyncS] = await greenlet_spawn(self.lease.last_writes)
         try:
             yield work.session
             await greenlet_spawn(self.lease.complete, work)

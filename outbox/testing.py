@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.util import greenlet_spawn
 
+from outbox.errors import Misuse
 from outbox.job import Job, job_of
 from outbox.known import SHOWN, get
 from outbox.leased import AsyncLeasedJob, LeasedJob
@@ -118,22 +119,22 @@ class _Here(Generic[S]):
 
     def __init__(self, session: S) -> None:
         self.session = session
-        self.sessions = self
+        self.finished = False
 
     def report(self, fraction: float) -> None:
         """Take a progress as the real one does."""
         if not 0 <= fraction <= 1:
             raise ValueError(f"progress is between 0 and 1, not {fraction!r}")
 
-    def refuse_lost(self) -> None:
-        """Do nothing: it is not lost."""
-
-    def begin_with_session(self) -> _Here[S]:
-        """Return what has the session."""
+    def last_writes(self) -> _Here[S]:
+        """Return what has the session, once."""
+        if self.finished:
+            raise Misuse("job.finish() works once, with all last writes in it")
         return self
 
     def complete(self, work: _Here[S]) -> None:
-        """Do nothing: ``run`` completes the job."""
+        """Do no more than to remember it: ``run`` completes the job."""
+        work.finished = True
 
     def close(self) -> None:
         """Do nothing: the session is the test's."""

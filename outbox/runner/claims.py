@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from sqlalchemy import Text, bindparam, func, literal_column, select, true, update
 
 from outbox.adoption import born, routed
+from outbox.joined import MARK, refuse_ended
 from outbox.models import job
 from outbox.new import MAX_ATTEMPTS
 from outbox.states import FINAL, State
@@ -96,9 +97,10 @@ class Row:
 
     def succeed(self, connection: Connection, charge: int) -> Result:
         """Complete it: the one transition that runs by the thousand, so its statement is made once."""
-        seen = {"job_id": self.id, "seen": self.version, "charge": charge}
+        seen = {"job_id": self.id, "seen": self.version, "charge": charge, "mark": str(self.id)}
         if connection.execute(_SUCCEED, seen).rowcount:
             return Applied(self.version + 1)
+        refuse_ended(connection, str(self.id))
         return classify(connection, self.id, self.version, State.SUCCEEDED)
 
 
@@ -137,12 +139,14 @@ class Unadopted:
 
     def succeed(self, connection: Connection, charge: int) -> Result:
         """Insert the row as one whose work is done."""
+        refuse_ended(connection, str(self.delivery.id))
         return self.move(connection, State.SUCCEEDED, charge, {"started_at": func.now()})
 
 
 _CLAIM = select(
     func.pg_try_advisory_xact_lock(func.hashtextextended(bindparam("id", type_=Text), literal_column("0"))),
     func.set_config("outbox.by", bindparam("by", type_=Text), true()),
+    func.set_config(MARK, bindparam("id", type_=Text), true()),
 )
 
 _ROW = select(
@@ -162,6 +166,7 @@ _SUCCEED = (
         job.c.id == bindparam("job_id"),
         job.c.version == bindparam("seen"),
         job.c.state.in_([str(state) for state in DELIVERED]),
+        func.current_setting(MARK, true()) == bindparam("mark"),
     )
     .values(
         state=str(State.SUCCEEDED),
