@@ -62,6 +62,9 @@ class Walk:
         rules: as the protocol has them, or a mutant.
         seed: the same one makes the same walk.
         scope: the world; drawn from the seed where there is none.
+
+    Attributes:
+        watch: told of each step, with the world before and after it.
     """
 
     def __init__(self, rules: Rules, seed: int, scope: Scope | None = None) -> None:
@@ -70,6 +73,7 @@ class Walk:
         self._actors = actors(self._setting.scope)
         self._world = self._start = first(self._setting.scope)
         self.path: list[tuple[Step, World]] = []
+        self.watch: Callable[[Step, World, World], None] = _nobody
 
     def run(self) -> Trace | None:
         """Walk to the end; return the way to a flaw, if there is one."""
@@ -93,9 +97,15 @@ class Walk:
         moves = list(actor(self._world, self._setting))
         if not moves:
             return False
+        before = self._world
         step, self._world = self._chance.choice(moves)
+        self.watch(step, before, self._world)
         self.path.append((step, self._world))
         return bool(flaw(self._world))
 
     def _told(self, wrong: str) -> Trace:
         return Trace(wrong, self._start, self.path)
+
+
+def _nobody(step: Step, before: World, after: World) -> None:
+    """Watch nothing."""
