@@ -66,7 +66,7 @@ def encode(payload: Any, content_type: str | None = None, *, limit: int = LIMIT)
     if len(body) > limit:
         raise ValueError(
             f"the payload is {len(body)} bytes, the limit is {limit}: keep it in a store and send its "
-            "address (claim check), or raise max_bytes of its route"
+            "address (claim check), or give this call a larger max_bytes"
         )
     return body, content_type or JSON
 

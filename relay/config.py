@@ -64,8 +64,10 @@ class Settings:
 
     heartbeat: float = _setting(1.0, values.duration, "how often the leader renews its claim")
     stale: float = _setting(8.0, values.duration, "a leader that is silent for so long is replaced")
-    window: int = _setting(1000, values.count, "jobs in flight to the broker at most")
-    window_bytes: int = _setting(8_000_000, values.size, "bytes in flight to the broker at most")
+    window: int = _setting(1000, values.at_most(100_000), "jobs in flight to the broker at most")
+    window_bytes: int = _setting(
+        8_000_000, values.at_most(1_000_000_000, values.size), "bytes in flight to the broker at most"
+    )
     order: str = _setting(
         "strict",
         values.one_of("strict", "pipelined", "serial"),
@@ -82,9 +84,9 @@ class Settings:
     take_over: bool = _setting(False, values.switch, "serve another broker, or queue, than the one before")
     drain: bool = _setting(False, values.switch, "publish what is due, then end")
 
-    concurrency: int = _setting(8, values.count, "handlers at work at the same time")
+    concurrency: int = _setting(8, values.at_most(10_000), "handlers at work at the same time")
     prefetch: int | None = _setting(
-        None, values.count, "messages in hand; twice the concurrency when not set"
+        None, values.at_most(65_535), "messages in hand; twice the concurrency when not set"
     )
     grace: float = _setting(25.0, values.duration, "how long handlers may finish when asked to stop")
     queue_type: str = _setting("quorum", values.one_of("quorum", "classic"), "for a queue that is declared")
@@ -133,13 +135,16 @@ def load(
     """
     problems: list[str] = []
     table = _table(file, environ, problems)
+    unread = bool(problems)  # what it says of the settings that are missing nobody knows
     routes = _routes(table.pop("routes", []), problems)
     schedules = timetable.schedules(table.pop("schedules", []), problems)
     given = {**_from_table(table, problems), **_from_environment(environ), **_from_flags(flags)}
     chosen = {name: _read(name, label, raw, problems) for name, (label, raw) in given.items()}
     known = {name: value for name, value in chosen.items() if value is not None}
     settings = Settings(**known, routes=routes, schedules=schedules)
-    problems += _missing(set(needs) - chosen.keys()) + _contradictions(settings, chosen)
+    given_for_real = {name for name, value in chosen.items() if value != ""}
+    problems += [] if unread else _missing(set(needs) - given_for_real)
+    problems += _contradictions(settings, chosen)
     if problems:
         raise ConfigError(problems)
     return replace(settings, broker_url=urls.broker(settings.broker_url)) if settings.broker_url else settings

@@ -13,8 +13,10 @@ from amqp.exceptions import FrameSyntaxError
 
 from outbox import message
 from outbox.errors import OutboxError
+from outbox.names import MAX_NAME
 
 if TYPE_CHECKING:
+    from relay.routes import Way
     from relay.row import Row
 
 UNWRITABLE: Final = (struct.error, FrameSyntaxError, UnicodeError)
@@ -23,6 +25,21 @@ UNWRITABLE: Final = (struct.error, FrameSyntaxError, UnicodeError)
 
 class Unsendable(OutboxError):
     """This job fits into no message."""
+
+
+def unfit(row: Row, way: Way, error: BaseException) -> str:
+    """Return why no message can hold a job: its field that is too long, or what the library said."""
+    fields = {
+        "exchange": way.exchange,
+        "routing key": way.routing_key,
+        "kind": row.kind,
+        "content type": row.content_type,
+    } | {f"name of the header {name[:20]}…": name for name in row.headers}
+    for what, text in fields.items():
+        size = len(text.encode(errors="replace"))
+        if size > MAX_NAME:
+            return f"no message can hold it: its {what} has {size} bytes, and {MAX_NAME} are the most"
+    return f"no message can hold it: {error}"
 
 
 def prepare(channel: Any, row: Row, term: int, *, duplicate: bool) -> Any:

@@ -20,7 +20,7 @@ from outbox.errors import LeadershipLost, OutboxError, WrongEnvironment
 from relay import cork
 from relay.backend import Postponed
 from relay.blame import blame, blame_probe, told
-from relay.envelope import UNWRITABLE, Unsendable, prepare
+from relay.envelope import UNWRITABLE, Unsendable, prepare, unfit
 from relay.side import Refusal, SideChannel, asked
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ class AmqpPublisher:
             prepared = prepare(channel, row, term, duplicate=duplicate)
             channel.basic_publish(prepared, way.exchange, way.routing_key, mandatory=True)
         except (Unsendable, *UNWRITABLE) as error:
-            self._window.refused(tag, f"no message can hold it: {error}")
+            self._window.refused(tag, unfit(row, way, error))
             return False
         return True
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import wraps
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _UNITS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _SIZES: Final = {"": 1, "b": 1, "kb": 1000, "mb": 1_000_000, "kib": 1024, "mib": 1_048_576}
+_LONGEST: Final = 365_000 * 86_400.0  # PostgreSQL's times end not long after
 _NUMBER = re.compile(r"(\d+(?:_\d+)*(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
 _YES: Final = frozenset({"1", "true", "yes", "on"})
 _NO: Final = frozenset({"0", "false", "no", "off"})
@@ -25,6 +27,8 @@ def duration(value: object) -> float:
     number, unit = _parts(value)
     if unit not in _UNITS or not math.isfinite(number):
         raise ValueError(f"must be a duration such as 10, 1.5s, 10m, 2h or 7d, not {value!r}")
+    if number * _UNITS[unit] > _LONGEST:
+        raise ValueError(f"must be at most 365000d, not {value!r}")
     return number * _UNITS[unit]
 
 
@@ -42,6 +46,19 @@ def count(value: object) -> int:
     if unit or number < 1 or not math.isfinite(number) or number != int(number):
         raise ValueError(f"must be a whole number, 1 or more, not {value!r}")
     return int(number)
+
+
+def at_most(most: int, read: Callable[[object], int] = count) -> Callable[[object], int]:
+    """Return a reader of the same values up to a bound."""
+
+    @wraps(read)
+    def bounded(value: object) -> int:
+        number = read(value)
+        if number > most:
+            raise ValueError(f"must be at most {most}, not {value!r}")
+        return number
+
+    return bounded
 
 
 def _parts(value: object) -> tuple[float, str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kombu.connection import Connection
 
 from relay.cork import CONNECT_TIMEOUT, IO_TIMEOUT
-from relay.envelope import Unsendable, prepare
+from relay.envelope import Unsendable, prepare, unfit
 from relay.publisher import BrokerGone, believe
 from relay.term import clock
 
@@ -124,7 +124,7 @@ class VirtualPublisher:
         try:
             prepared = prepare(self._channel, row, term, duplicate=duplicate)
         except Unsendable as error:
-            self._window.refused(self._tag, f"no message can hold it: {error}")
+            self._window.refused(self._tag, unfit(row, way, error))
             return
         if self._bound(way.exchange, way.routing_key):
             self._channel.basic_publish(prepared, way.exchange, way.routing_key)

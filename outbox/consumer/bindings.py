@@ -26,10 +26,13 @@ class Bindings:
         self._exchange, self._queue, self._arguments, self._kinds = exchange, queue, arguments, kinds
         self._declared_at = 0.0
 
-    def declare(self, channel: Any) -> None:
-        """Declare all of it."""
-        self._declared_at = time.monotonic()
+    def declare_exchange(self, channel: Any) -> None:
+        """Declare the exchange: what is refused then is told apart from what the queue is refused for."""
         channel.exchange_declare(self._exchange, "topic", durable=True, auto_delete=False)
+
+    def declare_queue(self, channel: Any) -> None:
+        """Declare the queue, and bind it to every kind."""
+        self._declared_at = time.monotonic()
         channel.queue_declare(self._queue, durable=True, auto_delete=False, arguments=self._arguments)
         for kind in self._kinds:
             channel.queue_bind(self._queue, self._exchange, kind)
@@ -38,4 +41,5 @@ class Bindings:
         """Declare it again, now and then: a Redis that was flushed forgot, and kombu would never ask."""
         if time.monotonic() - self._declared_at >= REMIND_EVERY:
             channel.state.clear()
-            self.declare(channel)
+            self.declare_exchange(channel)
+            self.declare_queue(channel)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Callable
 from typing import Any, Final
 
 from outbox.runner.faults import one_line
@@ -25,6 +26,8 @@ _REDIS_OPTIONS: Final = {
 # Greedy up to the last "@": a password may hold one where somebody forgot to quote it.
 _LOGIN: Final = re.compile(r"(?<=://)([^:@/?#]*):.*@", re.DOTALL)
 
+_DENIED: Final = 403
+_DIFFERENT: Final = 406
 _REFUSED_LOGIN: Final = (403, 530)
 
 REMEDIES: Final = {
@@ -35,6 +38,33 @@ REMEDIES: Final = {
 
 LEADERLESS: Final = "; has queue {queue} a leader? (rabbitmq-queues quorum_status {queue})"
 """What to look at where a broker is well and a question about a queue gets no answer."""
+
+
+Refusal = Callable[[BaseException], str | None]
+"""Says in words what a refusal means; None: the error is none."""
+
+
+def of_exchange(exchange: str) -> Refusal:
+    """Return what understands the answer to the declaration of an exchange."""
+
+    def told(error: BaseException) -> str | None:
+        code = getattr(error, "reply_code", None)
+        if code == _DIFFERENT:
+            remedy = "remove it, or name another with OUTBOX_EXCHANGE"
+            return f"the exchange {exchange!r} exists as another one: {words(error)}; {remedy}"
+        return f"the exchange {exchange!r}: {words(error)}; {REMEDIES[code]}" if code == _DENIED else None
+
+    return told
+
+
+def of_queue(queue: str, queue_type: str) -> Refusal:
+    """Return what understands the answers about a queue."""
+
+    def told(error: BaseException) -> str | None:
+        remedy = REMEDIES.get(getattr(error, "reply_code", 0))
+        return f"queue {queue}: {words(error)}; {remedy.format(queue_type=queue_type)}" if remedy else None
+
+    return told
 
 
 def options(url: str) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from outbox.consumer.bindings import Bindings
 from outbox.consumer.refusals import (
     CONNECT_TIMEOUT,
     LEADERLESS,
-    REMEDIES,
     masked,
+    of_exchange,
+    of_queue,
     options,
     refuses_login,
     tls,
@@ -32,6 +33,7 @@ from outbox.runner.delivery import Delivery, delivery
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from outbox.consumer.refusals import Refusal
     from outbox.consumer.wake import Wake
 
 EXCHANGE: Final = "outbox"
@@ -115,8 +117,10 @@ class Subscription:
         """
         arguments = {"x-queue-type": queue_type} if self._amqp else {}
         self._bindings = Bindings(exchange, self._queue, arguments, kinds)
-        with self._talking(ANSWER, queue_type):
-            self._bindings.declare(self._channel)
+        with self._talking(ANSWER, of_exchange(exchange)):
+            self._bindings.declare_exchange(self._channel)
+        with self._talking(ANSWER, of_queue(self._queue, queue_type)):
+            self._bindings.declare_queue(self._channel)
 
     def consume(self, prefetch: int) -> None:
         """Let messages come.
@@ -129,7 +133,7 @@ class Subscription:
             Gone: The connection was lost.
         """
         self._tag = f"{self._queue}.{self.generation}"
-        with self._talking(ANSWER, ""):
+        with self._talking(ANSWER, of_queue(self._queue, "")):
             self._channel.basic_qos(0, prefetch, False)
             self._channel.basic_consume(
                 self._queue, no_ack=False, callback=self._take, consumer_tag=self._tag
@@ -202,13 +206,13 @@ class Subscription:
                 self._transport.close_connection(connection)
 
     @contextmanager
-    def _talking(self, within: float | None = None, asked: str | None = None) -> Iterator[None]:
+    def _talking(self, within: float | None = None, asked: Refusal | None = None) -> Iterator[None]:
         """Let none of the libraries' errors out, but ours; and let nothing take for ever.
 
         Args:
             within: Seconds for all of it. A broker may be well and never answer: RabbitMQ, where a queue has
                 lost its leader. It sends heartbeats, and each of them begins the time-out of a read anew.
-            asked: The type of queue that was asked for, where the answer may be no.
+            asked: What was asked for, where the answer may be no.
         """
         late = threading.Event()
         timer = threading.Timer(within, self._break_off, [late]) if within else None
@@ -233,14 +237,12 @@ class Subscription:
             with suppress(OSError, AttributeError):
                 self._connection.sock.shutdown(socket.SHUT_RDWR)
 
-    def _understood(self, error: BaseException, asked: str | None, *, opening: bool) -> Exception:
+    def _understood(self, error: BaseException, asked: Refusal | None, *, opening: bool) -> Exception:
         """Return our error for one of the libraries': what ends the consumer, or what it gets over."""
-        code = getattr(error, "reply_code", None)
         if opening and refuses_login(error):
             return Unreachable(f"the broker {self.broker} refuses us: {words(error)}")
-        if asked is not None and code in REMEDIES:
-            remedy = REMEDIES[code].format(queue_type=asked)
-            return WrongEnvironment(f"queue {self._queue}: {words(error)}; {remedy}")
+        if asked is not None and (refusal := asked(error)):
+            return WrongEnvironment(refusal)
         return Gone(words(error))
 
     def _wait_for_socket(self, wake: Wake, seconds: float) -> None:

@@ -81,7 +81,8 @@ def migrate(*, wait: str, check: bool, sql: bool, **flags: Any) -> None:
 def relay(*, schedules: str | None, app_dir: Path, **flags: Any) -> None:
     """Publish committed jobs, fire schedules. Run as many as you like: one leads, the others take over.
 
-    The first SIGTERM or Ctrl-C lets it finish what is in flight, the second ends it at once.
+    The first SIGTERM or Ctrl-C lets it finish what is in flight, the second ends it at once. With --drain,
+    jobs that no queue is bound for stay parked; they are told on standard error, and the exit code is 0.
     """
     settings = options.load(flags, "database_url", "broker_url")
     options.start_logging(settings)
@@ -93,6 +94,11 @@ def relay(*, schedules: str | None, app_dir: Path, **flags: Any) -> None:
     server = Relay(settings, observers=[logs.log])
     with probes.serving(server, settings.http), signals.handled(server.stop):
         server.run()
+    if settings.drain:
+        from relay.cli import overview  # noqa: PLC0415
+
+        for line in overview.parked(settings.dsn):
+            click.echo(f"outbox: {line}", err=True)
 
 
 @cli.command()

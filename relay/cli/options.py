@@ -6,6 +6,7 @@ together and every problem is told at once.
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from dataclasses import replace
@@ -77,7 +78,7 @@ def _metavar(name: str) -> str:
         values.count: "N",
         values.address: "ADDRESS:PORT",
     }
-    return "URL" if name.endswith("url") else words.get(read, "WORD")
+    return "URL" if name.endswith("url") else words.get(inspect.unwrap(read), "WORD")
 
 
 def load(flags: dict[str, Any], *needs: str) -> Settings:

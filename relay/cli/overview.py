@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from outbox import schema
+from relay import seam, sessions
 from relay.cli import queries, tables
 
 if TYPE_CHECKING:
@@ -46,6 +47,13 @@ def told(status: dict[str, Any]) -> str:
         rows = [(d["kind"], d["exchange"], d["routing_key"], _parked(d), d["reason"]) for d in status["down"]]
         parts += ["", tables.aligned([head, *rows])]
     return "\n".join(parts)
+
+
+def parked(dsn: str) -> list[str]:
+    """Return a line for each destination that takes nothing: how many jobs stay in the table, and why."""
+    with seam.database_errors(), sessions.opened(dsn, "outbox-cli") as session:
+        down = queries.down(session)
+    return [f"{_parked(each)} of {each['kind']} parked, not published: {each['reason']}" for each in down]
 
 
 def _leader(status: dict[str, Any]) -> str:

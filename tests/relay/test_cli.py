@@ -184,6 +184,30 @@ def test_a_queue_that_was_declared_otherwise(
     assert "receipts" in line
 
 
+def test_an_exchange_that_was_declared_otherwise(
+    processes: Processes, database: Database, amqp_url: str, shop: Path
+) -> None:
+    with kombu.Connection(amqp_url) as connection:
+        connection.default_channel.exchange_declare("outbox", "fanout", durable=True, auto_delete=False)
+    env = {"OUTBOX_DATABASE_URL": database.url, "OUTBOX_BROKER_URL": amqp_url}
+    line = fails(processes.outbox("consume", "shop:handlers", env=env, cwd=shop), WRONG)
+    assert "the exchange 'outbox' exists as another one" in line
+    assert "OUTBOX_EXCHANGE" in line
+    assert "queue" not in line
+
+
+def test_a_drain_tells_what_had_nowhere_to_go(
+    processes: Processes, database: Database, amqp_url: str
+) -> None:
+    database.execute("SELECT outbox.add('order.paid', '1'), outbox.add('order.paid', '2')")
+    env = {"OUTBOX_DATABASE_URL": database.dsn, "OUTBOX_BROKER_URL": amqp_url, "OUTBOX_LOG": "json"}
+    process = processes.outbox("relay", "--drain", env=env)
+    assert process.wait() == 0, process.story()
+    (line,) = process.errors
+    assert line.startswith("outbox: 2 of order.paid parked, not published: ")
+    assert "nothing is bound to exchange 'outbox' for 'order.paid'" in line
+
+
 def test_a_user_without_the_right_to_declare(
     processes: Processes, database: Database, rabbitmq: Broker, amqp_url: str, shop: Path
 ) -> None:

@@ -109,6 +109,25 @@ def test_settings_do_not_show_their_addresses() -> None:
     assert "canary" not in repr(config.load({"database_url": DATABASE, "broker_url": BROKER}, {}))
 
 
+def test_an_empty_address_is_a_missing_one() -> None:
+    missing = ("--broker-url (or OUTBOX_BROKER_URL) is missing",)
+    assert problems({"broker_url": ""}, needs=("broker_url",)) == missing
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("window", "99999999999999999999", "--window must be at most 100000, not '99999999999999999999'"),
+        ("window_bytes", "2000MB", "--window-bytes must be at most 1000000000, not '2000MB'"),
+        ("prefetch", 65_536, "--prefetch must be at most 65535, not 65536"),
+        ("concurrency", 10_001, "--concurrency must be at most 10000, not 10001"),
+        ("grace", "400000d", "--grace must be at most 365000d, not '400000d'"),
+    ],
+)
+def test_a_number_has_an_upper_bound(name: str, value: object, told: str) -> None:
+    assert problems({name: value}) == (told,)
+
+
 def test_routes(tmp_path: Path) -> None:
     (tmp_path / "outbox.toml").write_text(
         """
@@ -191,7 +210,7 @@ def test_a_file_that_is_named_must_exist_and_be_toml(tmp_path: Path) -> None:
     assert problems({}, file=missing) == (f"{missing} does not exist",)
     assert problems({}, {"OUTBOX_CONFIG": str(missing)}) == (f"{missing} does not exist",)
     missing.write_text("stale = ")
-    (told,) = problems({}, file=missing)
+    (told,) = problems({}, file=missing, needs=("broker_url",))
     assert told.startswith(f"{missing} cannot be read: ")
     missing.write_text('routes = "mail"')
     assert problems({}, file=missing) == ("routes must be written as [[routes]]",)
