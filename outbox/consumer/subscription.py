@@ -241,9 +241,8 @@ class Subscription:
         """Return our error for one of the libraries': what ends the consumer, or what it gets over."""
         if opening and refuses_login(error):
             return Unreachable(f"the broker {self.broker} refuses us: {words(error)}")
-        if asked is not None and (refusal := asked(error)):
-            return WrongEnvironment(refusal)
-        return Gone(words(error))
+        refusal = asked(error) if asked else None
+        return WrongEnvironment(refusal) if refusal else Gone(words(error))
 
     def _wait_for_socket(self, wake: Wake, seconds: float) -> None:
         sock = self._connection.sock
