@@ -24,6 +24,9 @@ IO_TIMEOUT: Final = 1.5
 HEARTBEAT: Final = 10
 ENOUGH: Final = 65_536
 """Bytes that are worth a system call."""
+# py-amqp ends a connection whose broker reads nothing for a second, as RabbitMQ does to hold back those
+# who publish too fast, and while it is blocked. A dead broker is found by heartbeats and late confirms.
+PATIENT: Final = {socket.TCP_USER_TIMEOUT: 0} if hasattr(socket, "TCP_USER_TIMEOUT") else {}
 
 
 class Cork:
@@ -90,6 +93,7 @@ def connect(
     options = {
         "read_timeout": IO_TIMEOUT,
         "write_timeout": IO_TIMEOUT,
+        "socket_settings": PATIENT,
         "on_blocked": on_blocked,
         "on_unblocked": on_unblocked,
         "frame_writer": corked,

@@ -209,8 +209,9 @@ class AmqpPublisher:
         try:
             while True:
                 self._connection.drain_events(timeout=0)
-        except TimeoutError:
-            return
+        except TimeoutError as over:
+            if over.errno is not None:  # the kernel's, which says it once: the connection itself is dead
+                raise
 
     def _publish(self, channel: Any, tag: int, row: Row, term: int, *, duplicate: bool) -> bool:
         """Write one message; False if nothing was written because no message can hold this job."""

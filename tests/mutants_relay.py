@@ -27,6 +27,13 @@ RELAY = (
         "tests/relay/test_making_way.py::test_one_that_made_way_leads_again_as_soon_as_it_reaches_the_broker",
     ),
     Mutant(
+        "py-amqp's second of patience with a broker that reads nothing",
+        "relay/cork.py",
+        "{socket.TCP_USER_TIMEOUT: 0}",
+        "{socket.TCP_USER_TIMEOUT: 1000}",
+        "tests/relay/test_broker.py::test_a_broker_that_reads_nothing_for_a_while_is_waited_for",
+    ),
+    Mutant(
         "a mark before the confirm",
         "relay/window.py",
         "        self._bytes += len(row.payload)\n",

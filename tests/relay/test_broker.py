@@ -239,6 +239,21 @@ def test_no_step_waits_long_for_a_frozen_broker(
     assert time.monotonic() - began < 0.2
 
 
+def test_a_broker_that_reads_nothing_for_a_while_is_waited_for(
+    lines: Callable[..., Broker], own_amqp_url: str, own_rabbitmq: RabbitMQ, term: Term
+) -> None:
+    """As RabbitMQ's flow control does: py-amqp's TCP_USER_TIMEOUT ends such a connection after a second."""
+    broker, rows = lines(own_amqp_url), [row(payload=b"." * 1000) for _ in range(400)]
+    broker.tend(nothing)
+    own_rabbitmq.pause()
+    assert broker.send(rows, term, lambda _: False)
+    until = time.monotonic() + 4
+    eventually(lambda: time.monotonic() > until or broker.tend(nothing) or not broker.live)
+    assert broker.live, broker.reason
+    own_rabbitmq.resume()
+    eventually(lambda: broker.tend(nothing) or not broker.window.flying, 20)
+
+
 def test_the_heartbeat_goes_on_between_the_steps_of_connecting(
     lines: Callable[..., Broker], amqp_url: str, proxy: Callable[[str], Proxy]
 ) -> None:
