@@ -26,7 +26,9 @@ _COLUMNS: Final = (
     "finished_at, error"
 )
 
-# Where an index on a state has a time, a page follows it; else it follows the id, which grows with time.
+# Where an index on a state has a time, a page follows it; else it follows the id. Ids of ours, from Python as
+# from SQL, begin with the time at which they were made; an index on the position would burden every insert.
+_BY_ID: Final = ("id", "DESC")
 _FOLLOWS: Final = {
     State.SCHEDULED: ("available_at", "ASC"),
     State.SUCCEEDED: ("finished_at", "DESC"),
@@ -94,7 +96,20 @@ def page(session: Session, which: Filter, limit: int, after: str | None = None) 
     Raises:
         ConfigError: ``after`` is no such mark.
     """
-    column, direction = _FOLLOWS.get(which.state, ("id", "DESC")) if which.state else ("id", "DESC")
+    query, values = statement(which, limit, after)
+    found = _records(session, query, values)
+    more = len(found) > limit
+    last = found[limit - 1] if more else None
+    return Page(found[:limit], f"{_written(last[_order(which)[0]])}~{last['id']}" if last else None)
+
+
+def _order(which: Filter) -> tuple[str, str]:
+    return _FOLLOWS.get(which.state, _BY_ID) if which.state else _BY_ID
+
+
+def statement(which: Filter, limit: int, after: str | None = None) -> tuple[str, list[object]]:
+    """Return the query of a page and of one job more, and its values. Raises as ``page``."""
+    column, direction = _order(which)
     conditions, values = which.conditions()
     if after:
         conditions.append(f"({column}, id) {'>' if direction == 'ASC' else '<'} (%s, %s)")
@@ -102,10 +117,7 @@ def page(session: Session, which: Filter, limit: int, after: str | None = None) 
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     order = f"ORDER BY {column} {direction}, id {direction}"
     query = f"SELECT {_COLUMNS} FROM outbox.job {where} {order} LIMIT %s"  # noqa: S608 - parts of ours
-    found = _records(session, query, [*values, limit + 1])
-    more = len(found) > limit
-    last = found[limit - 1] if more else None
-    return Page(found[:limit], f"{_written(last[column])}~{last['id']}" if last else None)
+    return query, [*values, limit + 1]
 
 
 def _written(value: datetime | UUID) -> str:

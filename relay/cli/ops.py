@@ -73,7 +73,9 @@ def list_(
 ) -> None:
     """List jobs, the latest first.
 
-    Finished ones are in the order in which they finished, scheduled ones in that in which they fall due.
+    Finished ones are in the order in which they finished, scheduled ones in that in which they fall due, all
+    others in that of their ids, which hold the time. An id of your own (insert, or an event that was adopted
+    from elsewhere) stands where it sorts. Times are in UTC.
     """
     from relay.cli import listing  # noqa: PLC0415
 
@@ -90,7 +92,7 @@ def list_(
             job["key"],
             job["state"],
             f"{job['attempt']}/{job['max_attempts']}",
-            f"{job['created_at']:%Y-%m-%d %H:%M:%S}",
+            tables.moment(job["created_at"]),
             job["error"],
         )
         for job in found.jobs
@@ -121,7 +123,7 @@ def show(*, job_id: UUID, as_json: bool, **flags: Any) -> None:
     if history:
         head = ("VERSION", "FROM", "TO", "AT", "BY", "NOTE")
         rows = [
-            (h["version"], h["from"], h["to"], f"{h['at']:%Y-%m-%d %H:%M:%S.%f}", h["by"], h["note"])
+            (h["version"], h["from"], h["to"], tables.moment(h["at"], "microseconds"), h["by"], h["note"])
             for h in history
         ]
         click.echo("\n" + tables.aligned([head, *rows]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -66,5 +66,10 @@ def as_json(value: Any) -> None:
     click.echo(json.dumps(value, default=_written, ensure_ascii=False))
 
 
+def moment(value: datetime, digits: str = "seconds") -> str:
+    """Return a time in UTC, whatever zone the session has: ``2026-01-02T03:04:05Z``."""
+    return value.astimezone(UTC).isoformat(timespec=digits).replace("+00:00", "Z")
+
+
 def _written(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
+    return moment(value, "microseconds") if isinstance(value, datetime) else str(value)

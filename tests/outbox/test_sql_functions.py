@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,13 @@ def test_add_takes_what_the_library_takes(database: Database) -> None:
     assert (found["exchange"], found["routing_key"]) == ("shop", "paid")
     assert found["state"] == "scheduled"
     assert 89 < (found["available_at"] - found["created_at"]).total_seconds() < 91
+
+
+def test_ids_grow_with_time_as_the_librarys_do(database: Database) -> None:
+    ids = [database.value("SELECT outbox.add('a', '{}')") for _ in range(5)]
+    assert ids == sorted(ids)
+    assert {(each.version, each.variant) for each in ids} == {(7, uuid.RFC_4122)}
+    assert abs((ids[0].int >> 80) / 1000 - time.time()) < 60
 
 
 def test_an_event_is_not_tracked(database: Database) -> None:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from relays import leading
 
+from outbox.states import State
 from relay import chores, ledger, term
+from relay.cli import listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -188,6 +190,19 @@ def test_rows_are_found_by_the_index_that_was_made_for_them(
     statement = STATEMENTS[name]
     assert statement.indexes <= used <= statement.indexes | statement.perhaps | {"Tid Scan"}
     assert not [node["Index Name"] for node, sorting in jobs if sorting and node.get("Index Name") != PKEY]
+
+
+@pytest.mark.parametrize("state", [None, State.SUCCEEDED, State.CANCELLED, State.DEAD, State.SCHEDULED])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_page_of_the_list_follows_an_index(backend: Backend, state: State | None, *, after: bool) -> None:
+    which = listing.Filter(state)
+    year = 2001 if state is State.SCHEDULED else 2199  # all of them are still to come
+    moment = f"{year}-01-01T00:00:00+00:00" if state else str(IDS[0])
+    query, values = listing.statement(which, 50, f"{moment}~{IDS[0]}" if after else None)
+    row = backend.row(f"EXPLAIN (FORMAT JSON) {query}", values)
+    assert row is not None
+    ((node, sorting),) = scans(row[0][0]["Plan"])
+    assert (node["Node Type"], sorting) == ("Index Scan", False)
 
 
 def test_the_whole_table_would_be_noticed(backend: Backend) -> None:

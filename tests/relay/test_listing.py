@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 from operating import read
+from sqlalchemy.orm import Session
+
+import outbox as library
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +42,15 @@ def test_the_last_to_die_is_listed_first(outbox: Outbox, jobs: Jobs) -> None:
     assert [job["id"] for job in read(outbox("list", "--state", "dead", "--json"))["jobs"]] == ids[::-1]
 
 
+def test_the_last_to_be_added_is_listed_first(outbox: Outbox, database: Database) -> None:
+    added = []
+    for _ in range(4):
+        added.append(str(database.value("SELECT outbox.add('a', '{}')")))
+        with Session(database.engine) as session, session.begin():
+            added.append(str(library.add(session, "a", {})))
+    assert [job["id"] for job in read(outbox("list", "--json"))["jobs"]] == added[::-1]
+
+
 def test_a_kind_may_be_a_pattern(outbox: Outbox, jobs: Jobs) -> None:
     for kind in ("mail.sent", "mail.lost", "mail_x", "bill"):
         jobs.add(kind=kind)
@@ -59,6 +72,15 @@ def test_a_list_for_people_is_aligned_and_says_how_to_go_on(outbox: Outbox, jobs
     assert "line one line ?[31mtwo xxx" in lines[1]
     assert lines[1].endswith("…")
     assert shown.stderr.startswith("more: --after ")
+
+
+def test_times_are_in_utc(outbox: Outbox, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = database.value("SELECT outbox.add('a', '{}')")
+    moment = database.value("SELECT created_at FROM outbox.job").astimezone(UTC)
+    monkeypatch.setenv("PGTZ", "Asia/Tokyo")
+    assert f"{moment:%Y-%m-%dT%H:%M:%SZ}" in outbox("list").stdout
+    for shown in (outbox("show", job_id), outbox("list", "--json")):
+        assert f"{moment:%Y-%m-%dT%H:%M:%S.%fZ}" in shown.stdout
 
 
 def test_show_has_the_payload_and_who_did_what(outbox: Outbox, jobs: Jobs, database: Database) -> None:
