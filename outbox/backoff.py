@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 import random as random_module
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from random import Random
+
+LONGEST_DELAY: Final = timedelta(days=365_000)
+"""PostgreSQL goes on to the year 294276, Python's datetime to 9999."""
 
 _MAX_DOUBLINGS = 1023  # the largest power of two that a float holds; beyond it `2.0**n` raises OverflowError
 

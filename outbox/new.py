@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 from sqlalchemy import DateTime, Interval, func, literal
 
+from outbox.backoff import LONGEST_DELAY
 from outbox.names import MAX_KEY, check_headers, check_kind, check_name
 from outbox.payload import JSON, LIMIT, encode
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 MAX_ATTEMPTS = 20
 _MOST_ATTEMPTS = 2**31 - 1  # the column's type
-LONGEST_DELAY = timedelta(days=365_000)  # PostgreSQL goes on to the year 294276, Python's datetime to 9999
 _YEARS = range(1970, 9999)  # the table's; a session's time zone must not carry it over Python's edge
 _NO_ROUTE = "*"  # stands for "the relay's route" in an index
 

@@ -5,7 +5,7 @@ Each may be returned or raised, whichever reads better where it happens. Whateve
 
 from __future__ import annotations
 
-import math
+from outbox.backoff import LONGEST_DELAY
 
 
 class Outcome(Exception):
@@ -16,16 +16,17 @@ class Snooze(Outcome):
     """Not now: try again later, and do not count this attempt.
 
     Args:
-        seconds: How long to wait, 0 or more.
+        seconds: How long to wait, from 0 to 365,000 days.
         reason: Kept in the log of transitions.
 
     Raises:
-        ValueError: ``seconds`` is negative or not finite.
+        ValueError: ``seconds`` is out of range.
     """
 
     def __init__(self, seconds: float, reason: str = "snoozed") -> None:
-        if not (math.isfinite(seconds) and seconds >= 0):
-            raise ValueError(f"Snooze takes seconds, 0 or more, not {seconds!r}")
+        if not 0 <= seconds <= LONGEST_DELAY.total_seconds():
+            limit = f"{LONGEST_DELAY.total_seconds():.0f} ({LONGEST_DELAY.days} days)"
+            raise ValueError(f"Snooze takes seconds, from 0 to {limit}, not {seconds!r}")
         self.seconds = seconds
         self.reason = reason
         super().__init__(seconds, reason)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Integer, Uuid, bindparam, exists, func, literal_column, select, text, update
 
+from outbox.backoff import LONGEST_DELAY
 from outbox.models import clock, job
 from outbox.models import transition as log
-from outbox.new import LONGEST_DELAY, duration, instant
+from outbox.new import duration, instant
 from outbox.sessions import checked
 from outbox.states import State, sources
 

@@ -14,7 +14,7 @@ from outbox import events
 from outbox.payload import decode
 from outbox.runner.claims import Row, Unadopted, claim, look
 from outbox.runner.delivery import Ack, Keep
-from outbox.runner.faults import disconnected, one_line, passing
+from outbox.runner.faults import disconnected, one_line, passing, unstorable
 from outbox.runner.settling import Unreadable, decide
 from outbox.transitions import Ahead, Applied, Missing, Result, catch_up
 
@@ -128,9 +128,14 @@ class Desk(Generic[S]):
     def settle(self, delivery: Delivery, decision: Decision) -> Ack | Keep:
         """Write what was decided, in a transaction of its own."""
         delivery.decision = decision
-        with self.sessions.begin() as work:
-            result = decision.write(work.connection, self.by)
-            work.commit()
+        try:
+            result = self._write(decision)
+        except Exception as error:
+            if not unstorable(error):
+                raise
+            # Tried again it would fail again, and the job would never get any further.
+            decision = decision.spelt_out()
+            result = self._write(decision)
         delivery.decision = None
         if not isinstance(result, Applied):
             return self.ignored(delivery, result)
@@ -139,6 +144,12 @@ class Desk(Generic[S]):
         else:
             self.handled(delivery, decision, result.version)
         return Ack()
+
+    def _write(self, decision: Decision) -> Result:
+        with self.sessions.begin() as work:
+            result = decision.write(work.connection, self.by)
+            work.commit()
+        return result
 
     def handled(self, delivery: Delivery, decision: Decision, version: int) -> Ack:
         """Tell that a job moved on."""

@@ -66,6 +66,11 @@ def unreachable(error: BaseException) -> bool:
     return nameless or disconnected(error)
 
 
+def unstorable(error: BaseException) -> bool:
+    """Whether the database, or its driver, refuses a value: characters that its encoding does not have."""
+    return isinstance(error, UnicodeError) or (state_of(error) or "").startswith("22")
+
+
 def without_schema(error: BaseException) -> bool:
     """Whether the schema ``outbox`` is missing."""
     return (state_of(error) or "").startswith(_MISSING_SCHEMA)

@@ -6,7 +6,7 @@ the handler does not run again for it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -66,6 +66,11 @@ class Decision:
             values["error"] = self.reason if self.failed else None
         sign(connection, by, self.reason)
         return self.held.move(connection, self.to, self.charge, values)
+
+    def spelt_out(self) -> Decision:
+        """Return the same with a reason in ASCII: the database's encoding may not have its characters."""
+        reason = None if self.reason is None else self.reason.encode("ascii", "backslashreplace").decode()
+        return replace(self, reason=reason and reason[:MAX_ERROR])
 
 
 class Unreadable(Exception):

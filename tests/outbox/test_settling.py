@@ -87,6 +87,28 @@ def test_a_flush_or_a_commit_that_fails_is_the_handlers_failure(shop: Shop, run:
     assert "(1)" not in row.error  # the detail quotes values
 
 
+@pytest.mark.parametrize("seconds", [-1, 1e12, 1e18, float("inf"), float("nan")])
+def test_a_snooze_ends_while_the_table_can_say_when(seconds: float) -> None:
+    with pytest.raises(ValueError, match="365000 days"):
+        Snooze(seconds)
+    Snooze(365_000 * 86_400)
+
+
+@pytest.mark.parametrize("reason", ["half a \ud83d", "no such order: \u2713"])
+def test_a_reason_that_the_database_cannot_hold_is_spelt_out(shop: Shop, run: Any, reason: str) -> None:
+    """Of a database in LATIN1, say. The job would be settled again and again, and never get any further."""
+    shop.database.execute(
+        "CREATE FUNCTION latin() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF NEW.error ~ '[^[:ascii:]]' THEN RAISE 'no equivalent' USING ERRCODE = '22P05'; END IF;"
+        " RETURN NEW; END $$;"
+        "CREATE TRIGGER latin BEFORE UPDATE ON outbox.job FOR EACH ROW EXECUTE FUNCTION latin()"
+    )
+    job_id = shop.job()
+    assert run(lambda _job, _session: Bury(reason)).run(shop.delivery(job_id)) == Ack()
+    row = shop.row(job_id)
+    assert (row.state, row.error) == ("dead", reason.encode("ascii", "backslashreplace").decode())
+
+
 @pytest.mark.parametrize("raised", [True, False])
 @pytest.mark.parametrize(
     ("answer", "expected"),
