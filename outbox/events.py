@@ -241,6 +241,14 @@ class ConsumerLost(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ConsumerRefused(Event):
+    """The database answers, and refuses what the consumer asks for; it waits as for one that is lost."""
+
+    reason: str
+    wait: float
+
+
+@dataclass(frozen=True, slots=True)
 class JobHandled(Event):
     """A handler's job reached ``state`` (succeeded, scheduled, dead, cancelled) in ``seconds``."""
 

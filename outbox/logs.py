@@ -66,6 +66,7 @@ WORDING: Final[dict[type[Event], tuple[int, str]]] = {
     events.SlotsRefused: (logging.ERROR, "the database refuses work on schedules: {reason}"),
     events.ConsumerStarted: (logging.INFO, "consuming {queue} at {broker}: {kinds}"),
     events.ConsumerLost: (logging.WARNING, "{server} unreachable: {reason}; again in {wait:.1f} s"),
+    events.ConsumerRefused: (logging.ERROR, "the database refuses: {reason}; again in {wait:.0f} s"),
     events.JobHandled: (
         logging.INFO,
         "job {job_id} ({kind}) {state} in {seconds:.3f} s, attempt {attempt}{because}",

@@ -16,20 +16,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from outbox import events, logs
-from outbox.consumer import takers
 from outbox.consumer.crew import Loop, Threads
 from outbox.consumer.dispatcher import Dispatcher
 from outbox.consumer.gate import Backoff, Gate
+from outbox.consumer.registration import BEAT, Registration
 from outbox.consumer.subscription import EXCHANGE, Gone, Subscription
 from outbox.consumer.wake import Wake
 from outbox.errors import Misuse, Unreachable, WrongEnvironment
 from outbox.runner import Runner
 from outbox.runner.delivery import Ack, Keep
-from outbox.runner.faults import one_line, passing, unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
@@ -44,7 +41,6 @@ CONCURRENCY: Final = 8
 GRACE: Final = 25.0
 """Seconds: five less than Kubernetes gives."""
 
-BEAT: Final = 1.0
 _HAND_BACK: Final = 3.0
 _LISTED: Final = re.compile(r";(?=[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
 
@@ -106,6 +102,7 @@ class Consumer(Generic[S]):
         self._generation = 0
         self._beaten = 0.0
         self._stops = 0
+        self._registration = self._registering()
 
     def run(self) -> None:
         """Consume until ``stop``; returns when handlers have finished or the grace period is over.
@@ -119,7 +116,7 @@ class Consumer(Generic[S]):
         """
         try:
             self._crew.start(self._handlers.lifespans)
-            self._register()
+            self._registration.take_kinds(take_over=self._take_over)
             while not self._stops:
                 self._live()
             self._wind_down()
@@ -167,7 +164,7 @@ class Consumer(Generic[S]):
         self._subscribed_before = True
         self._emit(events.ConsumerStarted(self._handlers.name, self._handlers.kinds, subscription.broker))
         if self._declare:
-            self._crew.submit(self._announce)
+            self._registration.announce()
         return subscription
 
     _subscribed_before = False
@@ -197,9 +194,11 @@ class Consumer(Generic[S]):
         self._gate.tick(now)
         for delivery, verdict in self._dispatcher.reported():
             if isinstance(verdict, Keep) and verdict.database_lost:
-                self._gate.close(verdict.reason, now)
-            if isinstance(verdict, Ack) and subscription is not None:
-                subscription.ack(delivery)
+                self._gate.close(verdict, now)
+            if isinstance(verdict, Ack):
+                self._gate.proven()
+                if subscription is not None:
+                    subscription.ack(delivery)
         with suppress(queue.Empty):
             while True:
                 delivery = self._started.get_nowait()
@@ -244,51 +243,15 @@ class Consumer(Generic[S]):
         thread.start()
         thread.join(_HAND_BACK)
 
-    def _register(self) -> None:
-        """Become the taker of our kinds of jobs; waits for a database that is away."""
-        backoff = Backoff()
-        while not self._stops:
-            try:
-                self._ask(self._take_kinds)
-            except Exception as error:
-                if not (unreachable(error) or passing(error)):
-                    raise takers.explained(error) from error
-                wait = backoff.next()
-                self._emit(events.ConsumerLost("database", one_line(error), wait))
-                self._wake.wait(wait)
-            else:
-                return
-
-    def _ask(self, function: Callable[[], None]) -> None:
-        """Have a function run by the crew, and wait for it or for ``stop``: a database may never answer."""
-        answer: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
-
-        def run() -> None:
-            try:
-                function()
-            except Exception as error:  # noqa: BLE001 - raised again by who asked
-                answer.put(error)
-            else:
-                answer.put(None)
-            self._wake.up()
-
-        self._crew.submit(run)
-        while answer.empty() and not self._stops:
-            self._wake.wait(BEAT)
-        error = None if answer.empty() else answer.get()
-        if error is not None:
-            raise error
-
-    def _take_kinds(self) -> None:
-        kinds = [handler.kind for handler in self._handlers if not handler.event]
-        with self._runner.sessions.begin() as work:
-            takers.register(work.connection, kinds, self._handlers.name, take_over=self._take_over)
-            work.commit()
-
-    def _announce(self) -> None:
-        with suppress(Exception), self._runner.sessions.begin() as work:  # the relay probes by itself, later
-            takers.announce(work.connection)
-            work.commit()
+    def _registering(self) -> Registration:
+        return Registration(
+            self._handlers,
+            self._runner.sessions,
+            self._crew,
+            self._wake,
+            observer=self._emit,
+            stopped=lambda: self._stops > 0,
+        )
 
     def _leased(self, delivery: Delivery) -> None:
         """Have a message acked whose handler works under a lease from now on. Called by the crew."""

@@ -6,7 +6,7 @@ import random
 from typing import TYPE_CHECKING, Any, Final
 
 from outbox import events
-from outbox.runner.faults import one_line
+from outbox.runner.faults import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,20 +14,27 @@ if TYPE_CHECKING:
     from outbox.consumer.crew import Crew
     from outbox.events import Observer
     from outbox.runner import Runner
+    from outbox.runner.delivery import Keep
 
-_FIRST: Final = 0.2
-_LONGEST: Final = 5.0
+_PATIENT: Final = (2.0, 60.0)
+"""Waits for a database that refuses: somebody has to do something about it."""
 
 
 class Backoff:
-    """Waits between tries to reach a server: doubled up to 5 s, so 12 tries a minute, with jitter."""
+    """Waits between tries to reach a server: doubled, with jitter.
 
-    def __init__(self) -> None:
+    Args:
+        first: Seconds.
+        longest: The same; 12 tries a minute by default.
+    """
+
+    def __init__(self, first: float = 0.2, longest: float = 5.0) -> None:
+        self._first, self._longest = first, longest
         self._tries = 0
 
     def next(self) -> float:
         """Return how long to wait now, in seconds."""
-        ceiling = min(_LONGEST, _FIRST * 2.0 ** min(self._tries, 10))
+        ceiling = min(self._longest, self._first * 2.0 ** min(self._tries, 10))
         self._tries += 1
         return ceiling * random.uniform(0.75, 1.25)  # noqa: S311 - not a secret
 
@@ -51,24 +58,29 @@ class Gate:
         self._crew = crew
         self._emit = observer
         self._wake = wake
-        self._backoff = Backoff()
+        self._backoff, self._patience = Backoff(), Backoff(*_PATIENT)
         self._asking = False
         self._next = 0.0
         self._answer: BaseException | bool | None = None
         self.open = True
 
-    def close(self, reason: str, now: float) -> None:
+    def close(self, verdict: Keep, now: float) -> None:
         """Let nothing start before the database has answered."""
         if self.open:
             self.open = False
-            self._lost(reason, now)
+            self._lost(verdict.reason, now, refused=verdict.refused)
+
+    def proven(self) -> None:
+        """Be as quick as at first the next time: the database does what we ask for."""
+        self._patience.reset()
 
     def tick(self, now: float) -> None:
         """Look at the answer, or ask again when it is time."""
         if self._answer is not None:
             answer, self._answer, self._asking = self._answer, None, False
             if isinstance(answer, BaseException):
-                self._lost(one_line(answer), now)
+                reason, refused = told(answer)
+                self._lost(reason, now, refused=refused)
             else:
                 self.open = True
                 self._backoff.reset()
@@ -80,10 +92,13 @@ class Gate:
         """Return in how many seconds to tick, if nothing happens before."""
         return 3600.0 if self.open or self._asking else self._next - now
 
-    def _lost(self, reason: str, now: float) -> None:
-        wait = self._backoff.next()
+    def _lost(self, reason: str, now: float, *, refused: bool) -> None:
+        wait = (self._patience if refused else self._backoff).next()
         self._next = now + wait
-        self._emit(events.ConsumerLost("database", reason, wait))
+        lost = (
+            events.ConsumerRefused(reason, wait) if refused else events.ConsumerLost("database", reason, wait)
+        )
+        self._emit(lost)
 
     def _ask(self) -> None:
         try:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from outbox.errors import WrongEnvironment
-from outbox.models import CHANNEL, taker
-from outbox.runner.faults import one_line, state_of, without_schema
+from outbox.models import CHANNEL, clock, job, taker
+from outbox.runner.faults import READ_ONLY, one_line, remedy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Connection
-
-
-_NO_RIGHT: Final = "42501"
 
 
 def register(connection: Connection, kinds: Sequence[str], queue: str, *, take_over: bool) -> None:
@@ -30,8 +27,9 @@ def register(connection: Connection, kinds: Sequence[str], queue: str, *, take_o
         take_over: Whether kinds of another queue are moved to this one.
 
     Raises:
-        WrongEnvironment: Another queue takes one of them.
+        WrongEnvironment: Another queue takes one of them, or the database cannot be written.
     """
+    check(connection)
     if not kinds:
         return
     mine = insert(taker).values([{"kind": kind, "queue": queue} for kind in sorted(kinds)])
@@ -57,12 +55,20 @@ def announce(connection: Connection) -> None:
     connection.execute(select(func.pg_notify(CHANNEL, "bound")))
 
 
+def check(connection: Connection) -> None:
+    """Ask once for all that the consumer lives on: our table, a database that can be written, its dates.
+
+    Raises:
+        WrongEnvironment: The database cannot be written.
+        Exception: Whatever the driver raises; see ``explained``.
+    """
+    a_job = select(job.c.created_at).limit(1).scalar_subquery()
+    asked = select(func.current_setting("transaction_read_only"), clock, a_job)
+    if connection.execute(asked).one()[0] == "on":
+        raise WrongEnvironment(READ_ONLY)
+
+
 def explained(error: Exception) -> Exception:
     """Say in one line what stands between us and the tables."""
-    if without_schema(error):
-        return WrongEnvironment("the database has no schema outbox: run outbox migrate")
-    if state_of(error) == _NO_RIGHT:
-        return WrongEnvironment(
-            f"the database refuses: {one_line(error)}; outbox migrate --grant-consumer ROLE mends it"
-        )
-    return error
+    advice = remedy(error)
+    return error if advice is None else WrongEnvironment(f"the database refuses: {one_line(error)}; {advice}")

@@ -20,7 +20,7 @@ from outbox.runner.calling import caller
 from outbox.runner.claims import Row, charge_before
 from outbox.runner.delivery import Ack, Alone, Keep, Verdict
 from outbox.runner.desk import Desk
-from outbox.runner.faults import one_line, passing, unreachable
+from outbox.runner.faults import told, unreachable, unstorable
 from outbox.runner.leasing import Leasing
 from outbox.runner.renewals import Renewals
 from outbox.runner.settling import came_back, unknown_kind, unreadable, worn_out
@@ -163,9 +163,10 @@ class Runner(Generic[S]):
 def _unproven(error: Exception) -> Keep:
     """Keep a message although no handler failed: our own statements did."""
     spread = random.uniform(1.0, 2.0)  # noqa: S311 - not a secret
-    if unreachable(error):
-        return Keep(_SHORT * spread, one_line(error), database_lost=True)
-    if passing(error):
-        return Keep(_SHORT * spread, one_line(error))
-    # A missing grant, a missing schema: nothing else would work either, and somebody has to see it.
-    return Keep(_LONG * spread, one_line(error), database_lost=True)
+    reason, refused = told(error)
+    if unstorable(error):
+        return Keep(_LONG * spread, reason)  # this message alone
+    if refused:
+        # A missing grant, a missing schema: nothing else would work either, and somebody has to see it.
+        return Keep(_LONG * spread, reason, database_lost=True, refused=True)
+    return Keep(_SHORT * spread, reason, database_lost=unreachable(error))

@@ -30,11 +30,13 @@ class Keep:
         seconds: How long to wait.
         reason: Why, in words.
         database_lost: Whether to look for the database before anything else.
+        refused: Whether it is there, and refuses what we ask for.
     """
 
     seconds: float
     reason: str
     database_lost: bool = False
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from outbox import events
 from outbox.payload import decode
 from outbox.runner.claims import Row, Unadopted, claim, look
 from outbox.runner.delivery import Ack, Keep
-from outbox.runner.faults import disconnected, one_line, passing, unstorable
+from outbox.runner.faults import disconnected, one_line, passing, told, unstorable
 from outbox.runner.settling import Unreadable, decide
 from outbox.transitions import Ahead, Applied, Missing, Result, catch_up
 
@@ -120,7 +120,9 @@ class Desk(Generic[S]):
         if passing(error):
             delivery.strikes += 1
             if delivery.strikes < STRIKES:
-                return Keep(_wait(delivery.strikes), one_line(error), database_lost=disconnected(error))
+                reason, refused = told(error)
+                lost = disconnected(error)
+                return Keep(_wait(delivery.strikes), reason, database_lost=lost, refused=lost and refused)
         delivery.strikes = 0
         delivery.decision = decide(error, held, handler, charged=delivery.charged, seconds=seconds)
         return delivery.decision

@@ -14,14 +14,37 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from outbox.transitions import MAX_ERROR
 
-_PASSING: Final = ("08", "53", "57P", "58", "55P03", "40P01", "40001", "25006")
-"""Connection, resources, shutdown, system, lock time-out, deadlock, serialisation, a primary no longer."""
+_PASSING: Final = ("08", "53", "57P", "58", "55P03", "40P01", "40001", "25006", "26000", "42P05")
+"""Connection, resources, shutdown, system, lock time-out, deadlock, serialisation, a primary no longer, a
+prepared statement that is another session's."""
 
-_GONE: Final = ("08", "57P", "53300", "25006")
+_GONE: Final = ("08", "57P", "53300", "25006", "26000", "42P05")
 """Of these, the ones after which nothing else would work either: look for the database first."""
 
 # 25P03 is in neither: PostgreSQL ends a session that the handler left idle, and would each time.
-_MISSING_SCHEMA: Final = ("3F000", "42P01")
+
+_POOLER: Final = (
+    "a pooler in transaction mode is in between: say create_engine(..., connect_args={'prepare_threshold': "
+    "None}), or with asyncpg {'statement_cache_size': 0}"
+)
+_SCHEMA: Final = "the database has no schema outbox, or an older one: run outbox migrate"
+
+READ_ONLY: Final = "the database is read-only, or a replica: give the primary's address"
+
+_REMEDIES: Final = {
+    "25006": READ_ONLY,
+    "26000": _POOLER,
+    "42P05": _POOLER,
+    "3F000": _SCHEMA,
+    "42P01": _SCHEMA,
+    "42703": _SCHEMA,
+    "42883": _SCHEMA,
+    "42501": "outbox migrate --grant-consumer ROLE mends it",
+}
+"""What to do about a database that answers, and refuses what we ask for."""
+
+_DATE_STYLE: Final = "DateStyle"
+_ISO: Final = "the driver reads no dates in this style: ALTER ROLE ... SET datestyle = 'ISO'"
 
 
 def state_of(error: BaseException) -> str | None:
@@ -71,9 +94,20 @@ def unstorable(error: BaseException) -> bool:
     return isinstance(error, UnicodeError) or (state_of(error) or "").startswith("22")
 
 
-def without_schema(error: BaseException) -> bool:
-    """Whether the schema ``outbox`` is missing."""
-    return (state_of(error) or "").startswith(_MISSING_SCHEMA)
+def remedy(error: BaseException) -> str | None:
+    """Return what to do about a database that answers, and refuses what we ask for; None: we do not know."""
+    state = state_of(error)
+    if state is None and _DATE_STYLE in one_line(error):
+        return _ISO
+    return _REMEDIES.get(state or "")
+
+
+def told(error: BaseException) -> tuple[str, bool]:
+    """Return the words for an error of our own statements, and whether the database is there and refuses."""
+    advice = remedy(error)
+    if advice is not None:
+        return f"{one_line(error)}; {advice}"[:MAX_ERROR], True
+    return one_line(error), not (unreachable(error) or passing(error))
 
 
 def one_line(error: BaseException) -> str:
