@@ -140,4 +140,11 @@ CONSUMER = (
         "tests/outbox/test_transactional.py::"
         "test_a_finished_row_is_not_raised_from_the_dead_by_a_lost_history",
     ),
+    Mutant(
+        "a Redis that forgot the bindings is not reminded",
+        "outbox/consumer/bindings.py",
+        "self._declared_at >= REMIND_EVERY",
+        "self._declared_at < 0",
+        "tests/outbox/test_transports.py::test_a_server_that_forgot_the_bindings_is_told_them_again",
+    ),
 )

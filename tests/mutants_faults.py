@@ -6,6 +6,7 @@ from mutation import Mutant
 
 KILLED = "tests/faults/test_leader_killed.py"
 FROZEN = "tests/faults/test_leader_frozen.py"
+TORTURE = "tests/faults/test_torture.py::test_named_servers_are_tortured_and_left_as_they_were"
 OUTAGE = "tests/faults/test_outage_blocked.py"
 
 FAULTS = (
@@ -51,5 +52,24 @@ FAULTS = (
         "return disconnected(error) if state is None else state.startswith(_PASSING)",
         "return False",
         "tests/faults/test_database_down.py::test_a_database_that_is_away_costs_no_job_anything[6]",
+    ),
+    Mutant(
+        "a mark before the confirm, under torture",
+        "relay/window.py",
+        "        self._bytes += len(row.payload)\n",
+        "        self._bytes += len(row.payload)\n        self._unmarked[row.ident] = row\n",
+        TORTURE,
+    ),
+    Mutant(
+        "a handler that commits its effect twice, under torture",
+        "relay/torture/work.py",
+        """    session.add(Effect(token=job.payload["token"]))
+    session.flush()
+""",
+        """    session.add(Effect(token=job.payload["token"]))
+    session.add(Effect(token=job.payload["token"]))
+    session.flush()
+""",
+        TORTURE,
     ),
 )

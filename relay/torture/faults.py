@@ -33,6 +33,7 @@ LONG: Final = (3.0, 12.0)
 
 LATENCY: Final = (0.02, 0.3)
 LOCKED: Final = 300
+CUT_AFTERWARDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +114,14 @@ def _cut(stage: Stage, _dice: Random, link: str) -> Iterator[str]:
 def _stall(stage: Stage, dice: Random, link: str) -> Iterator[str]:
     proxy = stage.links.proxies[link]
     what = dice.choice(("stall", "stall_replies", "stall_requests"))
+    cut = dice.random() < CUT_AFTERWARDS
     getattr(proxy, what)()
     try:
-        yield {"stall": "both ways"}.get(what, what.removeprefix("stall_"))
+        way = {"stall": "both ways"}.get(what, what.removeprefix("stall_"))
+        yield f"{way}, then cut" if cut else way
     finally:
+        if cut:  # what was held back is lost
+            proxy.cut()
         proxy.resume()
 
 
@@ -205,7 +210,11 @@ def _network() -> Iterator[Fault]:
         needs = f"a proxy: {link}"
         yield Fault(f"cut-{link}", "reset every connection", AT_ONCE, partial(_cut, link=link), needs)
         yield Fault(
-            f"stall-{link}", "nothing arrives, one way or both", A_WHILE, partial(_stall, link=link), needs
+            f"stall-{link}",
+            "nothing arrives, one way or both; then all does, or nothing ever",
+            A_WHILE,
+            partial(_stall, link=link),
+            needs,
         )
         yield Fault(f"delay-{link}", "latency", A_WHILE, partial(_delay, link=link), needs)
 
