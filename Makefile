@@ -10,13 +10,16 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo lint test test-long test-all bench constraints clean
+.PHONY: help venv demo torture lint test test-long test-all bench constraints clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/demo ## start a database, a broker, a relay and consumers, kill some of them, count what was lost
 	@$(BIN)/outbox demo $(ARGS)
+
+torture: $(VENV)/demo ## kill, freeze, cut and restart everything at random, then report; ARGS="--minutes 30"
+	@$(BIN)/outbox torture $(ARGS)
 
 test: lint ## check the code, run every test that takes less than a few seconds
 	@echo "pytest: all but the long tests, $(WORKERS) at a time"

@@ -54,6 +54,7 @@ def remains(postgres: AnyServer) -> set[str]:
     return {name for name in databases(postgres) if name.startswith(MINE)}
 
 
+@pytest.mark.timeout(240)
 def test_named_servers_are_tortured_and_left_as_they_were(
     postgres: AnyServer, rabbitmq: Broker, amqp_url: str, processes: Processes, figures: Figures
 ) -> None:
