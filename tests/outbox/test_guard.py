@@ -37,7 +37,7 @@ def put(connection: psycopg.Connection, **columns: Any) -> uuid.UUID:
 def move(connection: psycopg.Connection, to: State, step: int = 1, **columns: Any) -> None:
     """Move the one job there is."""
     if to is State.RUNNING:
-        columns = {"lease_until": "infinity", "lease_token": uuid.uuid4()} | columns
+        columns = {"lease_until": "9998-01-01 UTC", "lease_token": uuid.uuid4()} | columns
     sets = "".join(f", {name} = %s" for name in columns)
     moved = connection.execute(
         f"UPDATE outbox.job SET state = %s, version = version + %s{sets}", [to, step, *columns.values()]
@@ -156,7 +156,7 @@ def test_the_log_has_a_row_for_each_version_after_the_first(
 ) -> None:
     connection.execute("TRUNCATE outbox.job, outbox.transition")
     state = data.draw(st.sampled_from(sorted(INSERTABLE)))
-    put(connection, state=state, lease_until="infinity" if state is State.RUNNING else None)
+    put(connection, state=state, lease_until="9998-01-01 UTC" if state is State.RUNNING else None)
     path = []
     for _ in range(data.draw(st.integers(0, 12))):
         marks = [MARKS[state]] if state in MARKS else []

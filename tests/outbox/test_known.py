@@ -58,7 +58,7 @@ def in_state(database: Database, session: Session, state: State, *, tracked: boo
     with database.connect() as connection:
         connection.execute("SET session_replication_role = replica")  # past the guard
         connection.execute(
-            "UPDATE outbox.job SET state = %s, version = 5, lease_until = 'infinity', finished_at = %s",
+            "UPDATE outbox.job SET state = %s, version = 5, lease_until = '9998-01-01 UTC', finished_at = %s",
             [state, "now" if state in {"succeeded", "dead", "cancelled"} else None],
         )
     return job_id

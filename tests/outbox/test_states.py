@@ -35,7 +35,7 @@ def connection(database: Database) -> Iterator[psycopg.Connection]:
 def put(connection: psycopg.Connection, state: State, **columns: Any) -> uuid.UUID:
     """Insert a job in any state and version, past the triggers."""
     row = {"id": uuid.uuid4(), "kind": "order.paid", "payload": b"{}", "state": state, "version": VERSION}
-    row["lease_until"] = "infinity" if state is State.RUNNING else None
+    row["lease_until"] = "9998-01-01 UTC" if state is State.RUNNING else None
     row["finished_at"] = "now" if state in FINAL else None
     row |= columns
     names, marks = ", ".join(row), ", ".join(["%s"] * len(row))
@@ -50,7 +50,7 @@ def moves(connection: psycopg.Connection, start: State, to: State, step: int) ->
     try:
         with connection.transaction(force_rollback=True):
             moved = connection.execute(
-                "UPDATE outbox.job SET state = %s, version = version + %s, lease_until = 'infinity'"
+                "UPDATE outbox.job SET state = %s, version = version + %s, lease_until = '9998-01-01 UTC'"
                 " WHERE id = %s",
                 (to, step, put(connection, start)),
             )
@@ -91,7 +91,7 @@ def test_a_job_begins_as_the_states_say_and_with_version_1(connection: psycopg.C
         with suppress(CheckViolation), connection.transaction(force_rollback=True):
             connection.execute(
                 "INSERT INTO outbox.job (id, kind, payload, state, version, lease_until)"
-                " VALUES (gen_random_uuid(), 'k', '', %s, %s, 'infinity')",
+                " VALUES (gen_random_uuid(), 'k', '', %s, %s, '9998-01-01 UTC')",
                 (state, version),
             )
             begun.add((state, version))
