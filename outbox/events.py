@@ -18,7 +18,7 @@ class Event:
 Observer = Callable[[Event], None]
 
 
-# --- the relay: who leads ---
+# --- the relay ---
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,6 @@ class StatementPostponed(Event):
     """A statement of the leader did not get through (a lock, a time-out, a full disk) and is tried again."""
 
     reason: str
-
-
-# --- the relay: the broker ---
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +152,6 @@ class JobRefused(Event):
     job_id: str
     kind: str
     reason: str
-
-
-# --- the relay: chores ---
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +240,16 @@ class ConsumerRefused(Event):
 
     reason: str
     wait: float
+
+
+@dataclass(frozen=True, slots=True)
+class KindMoved(Event):
+    """A kind was taken over from a queue; with a reason, its binding is left to be removed by hand."""
+
+    kind: str
+    queue: str
+    taker: str
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

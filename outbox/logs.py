@@ -66,6 +66,10 @@ WORDING: Final[dict[type[Event], tuple[int, str]]] = {
     events.SlotsRefused: (logging.ERROR, "the database refuses work on schedules: {reason}"),
     events.ConsumerStarted: (logging.INFO, "consuming {queue} at {broker}: {kinds}"),
     events.ConsumerLost: (logging.WARNING, "{server} unreachable: {reason}; again in {wait:.1f} s"),
+    events.KindMoved: (
+        logging.WARNING,
+        "jobs of kind {kind} go to queue {taker} now, no more to {queue}{because}",
+    ),
     events.ConsumerRefused: (logging.ERROR, "the database refuses: {reason}; again in {wait:.0f} s"),
     events.JobHandled: (
         logging.INFO,

@@ -81,7 +81,11 @@ class Settings:
     doorbell: bool = _setting(True, values.switch, "let new jobs wake an idle relay")
     http: str | None = _setting(None, values.address, "serve /livez and /readyz at ADDRESS:PORT")
     allow_lossy: bool = _setting(False, values.switch, "accept a broker that loses messages")
-    take_over: bool = _setting(False, values.switch, "serve another broker, or queue, than the one before")
+    take_over: bool = _setting(
+        False,
+        values.switch,
+        "serve another broker than the one before, or take kinds over from other queues",
+    )
     drain: bool = _setting(False, values.switch, "publish what is due, then end")
 
     concurrency: int = _setting(8, values.at_most(10_000), "handlers at work at the same time")

@@ -154,7 +154,7 @@ class Consumer(Generic[S]):
         try:
             subscription.connect()
             if self._declare:
-                subscription.declare(self._handlers.kinds, self._queue_type, self._exchange)
+                subscription.declare(self._registration.bound, self._queue_type, self._exchange)
             subscription.consume(self._prefetch)
         except (Unreachable, WrongEnvironment) as error:
             if self._subscribed_before:
@@ -178,6 +178,8 @@ class Consumer(Generic[S]):
         if now - self._beaten >= BEAT:
             self._beaten = now
             subscription.beat()
+        self._registration.look(now)
+        self._registration.follow(subscription)
         subscription.wait(self._wake, self._leisure(now), busy=self._dispatcher.busy)
 
     def _pause(self, seconds: float) -> None:

@@ -37,9 +37,27 @@ class Bindings:
         for kind in self._kinds:
             channel.queue_bind(self._queue, self._exchange, kind)
 
+    def without(self, queue: str, kind: str) -> str:
+        """Return the exchange of a binding that is no more; it is not declared again if it was ours."""
+        if queue == self._queue:
+            self._kinds = [each for each in self._kinds if each != kind]
+        return self._exchange
+
     def remind(self, channel: Any) -> None:
         """Declare it again, now and then: a Redis that was flushed forgot, and kombu would never ask."""
         if time.monotonic() - self._declared_at >= REMIND_EVERY:
             channel.state.clear()
             self.declare_exchange(channel)
             self.declare_queue(channel)
+
+
+def unbind(channel: Any, exchange: str, queue: str, kind: str) -> None:
+    """Take a binding away, if it is there. The channel must be spare: a broker that refuses closes it."""
+    channel.queue_unbind(queue, exchange, kind)
+    if not hasattr(channel, "keyprefix_queue"):
+        return
+    # kombu changes no more than its copy of the table that Redis keeps.
+    member = channel.sep.join(channel.typeof(exchange).prepare_bind(queue, exchange, kind, {}))
+    for prefix in ("keyprefix_queue", "keyprefix_binding_permanent"):
+        if hasattr(channel, prefix):
+            channel.client.srem(getattr(channel, prefix) % (exchange,), member)

@@ -29,6 +29,7 @@ _LOGIN: Final = re.compile(r"(?<=://)([^:@/?#]*):.*@", re.DOTALL)
 _DENIED: Final = 403
 _DIFFERENT: Final = 406
 _REFUSED_LOGIN: Final = (403, 530)
+_NO_QUEUE: Final = 404
 
 REMEDIES: Final = {
     403: "give the user the right to configure, write and read, or declare it yourself and say --no-declare",
@@ -90,6 +91,13 @@ def refuses_login(error: BaseException) -> bool:
     """Return whether the broker does not know us, or not our virtual host."""
     known = getattr(error, "reply_code", None) in _REFUSED_LOGIN
     return known or type(error).__name__ == "AuthenticationError"
+
+
+def left_bound(kind: str, error: BaseException | None) -> str | None:
+    """Return what is left to do where we could not unbind a queue, if there is a queue."""
+    if getattr(error, "reply_code", None) == _NO_QUEUE:
+        return None
+    return f"remove its binding to {kind}" + (f", we may not: {words(error)}" if error else "")
 
 
 def words(error: BaseException) -> str:

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kombu.connection import Connection
 
-from outbox.consumer.bindings import Bindings
+from outbox.consumer.bindings import Bindings, unbind
+from outbox.consumer.reading import understood
 from outbox.consumer.refusals import (
     CONNECT_TIMEOUT,
     LEADERLESS,
+    left_bound,
     masked,
     of_exchange,
     of_queue,
@@ -28,13 +30,13 @@ from outbox.consumer.refusals import (
     words,
 )
 from outbox.errors import Unreachable, WrongEnvironment
-from outbox.runner.delivery import Delivery, delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from outbox.consumer.refusals import Refusal
     from outbox.consumer.wake import Wake
+    from outbox.runner.delivery import Delivery
 
 EXCHANGE: Final = "outbox"
 """Durable, of type topic: where the relay publishes, with the kind as the routing key."""
@@ -121,6 +123,24 @@ class Subscription:
             self._bindings.declare_exchange(self._channel)
         with self._talking(ANSWER, of_queue(self._queue, queue_type)):
             self._bindings.declare_queue(self._channel)
+
+    def release(self, queue: str, kind: str) -> str | None:
+        """Take the binding of a queue to a kind away; return what is left to do by hand.
+
+        Raises:
+            Gone: The connection was lost.
+        """
+        if self._bindings is None:
+            return left_bound(kind, None)  # the topology belongs to others
+        with self._talking(ANSWER):
+            channel = self._transport.create_channel(self._connection) if self._amqp else self._channel
+            try:
+                unbind(channel, self._bindings.without(queue, kind), queue, kind)
+            except self._transport.channel_errors as error:
+                return left_bound(kind, error)
+            if self._amqp:
+                channel.close()
+        return None
 
     def consume(self, prefetch: int) -> None:
         """Let messages come.
@@ -270,29 +290,7 @@ class Subscription:
         return True
 
     def _take(self, message: Any) -> None:
-        """Understand a message of py-amqp, or of one of kombu's virtual transports."""
-        info = message.delivery_info
-        properties = dict(message.properties)
-        if self._amqp:
-            headers = properties.get("application_headers") or {}
-            redelivered = bool(info.get("redelivered"))
-        else:
-            headers = dict(message.headers)
-            properties["content_type"] = message.content_type
-            properties["content_encoding"] = message.content_encoding
-            redelivered = bool(headers.pop("redelivered", False) or message._raw.get("redelivered"))  # noqa: SLF001
-        self._on_delivery(
-            delivery(
-                body=message.body,
-                properties=properties,
-                headers=headers,
-                queue=self._queue,
-                routing_key=str(info.get("routing_key") or ""),
-                redelivered=redelivered,
-                tag=message.delivery_tag,
-                generation=self.generation,
-            )
-        )
+        self._on_delivery(understood(message, amqp=self._amqp, queue=self._queue, generation=self.generation))
 
     def _errors(self) -> tuple[type[BaseException], ...]:
         # AttributeError: py-amqp raises it on a connection that was lost meanwhile.

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-def register(connection: Connection, kinds: Sequence[str], queue: str, *, take_over: bool) -> None:
+def register(
+    connection: Connection, kinds: Sequence[str], queue: str, *, take_over: bool
+) -> list[tuple[str, str]]:
     """Write down that ``queue`` takes these kinds of jobs. The caller commits.
 
     Args:
@@ -26,28 +28,39 @@ def register(connection: Connection, kinds: Sequence[str], queue: str, *, take_o
         queue: The consumer's.
         take_over: Whether kinds of another queue are moved to this one.
 
+    Returns:
+        Which kinds were moved, and from which queue.
+
     Raises:
         WrongEnvironment: Another queue takes one of them, or the database cannot be written.
     """
     check(connection)
     if not kinds:
-        return
+        return []
     mine = insert(taker).values([{"kind": kind, "queue": queue} for kind in sorted(kinds)])
     if take_over:
+        others = elsewhere(connection, kinds, queue)
         moved = {"queue": mine.excluded.queue, "since": func.clock_timestamp()}
         connection.execute(
             mine.on_conflict_do_update(
                 index_elements=[taker.c.kind], set_=moved, where=taker.c.queue != mine.excluded.queue
             )
         )
-        return
+        return others
     connection.execute(mine.on_conflict_do_nothing())
-    others = select(taker.c.kind, taker.c.queue).where(taker.c.kind.in_(kinds), taker.c.queue != queue)
-    for kind, other in connection.execute(others.order_by(taker.c.kind)):
+    for kind, other in elsewhere(connection, kinds, queue):
         raise WrongEnvironment(
             f"jobs of kind {kind} are taken by queue {other}, and {queue} would get a random share of them: "
-            "declare it with event=True if it is news for both (emit), or move it here with --take-over"
+            "declare it with event=True if it is news for both (emit), or move it here with --take-over; to "
+            f"drain {queue} after it was moved, leave the handler out: what lies there goes to {other} then"
         )
+    return []
+
+
+def elsewhere(connection: Connection, kinds: Sequence[str], queue: str) -> list[tuple[str, str]]:
+    """Return which of these kinds another queue takes, and which."""
+    others = select(taker.c.kind, taker.c.queue).where(taker.c.kind.in_(kinds), taker.c.queue != queue)
+    return [(kind, other) for kind, other in connection.execute(others.order_by(taker.c.kind))]
 
 
 def announce(connection: Connection) -> None:

@@ -111,6 +111,9 @@ def consume(target: str, *, app_dir: Path, **flags: Any) -> None:
     The database is that of the handlers' session; --database-url is passed on to the module as
     OUTBOX_DATABASE_URL.
 
+    With --take-over, kinds of another queue are this queue's from now on. That one is unbound from them;
+    its consumers do what they have, and what stays there comes here after the relay's --redeliver-after.
+
     The first SIGTERM or Ctrl-C lets handlers finish within --grace, the second ends them at once.
     """
     settings = options.load(flags, "broker_url")
