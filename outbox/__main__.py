@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -16,6 +18,9 @@ WRONG_ENVIRONMENT = 78
 
 def main() -> None:
     """Run the command and end the process with its exit code."""
+    # Imports take a moment, and Ctrl-C there would show a traceback of theirs.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _open_closed()
     hiding = _hiding()
     if hiding:
         sys.stderr.write(
@@ -24,6 +29,13 @@ def main() -> None:
         )
         raise SystemExit(WRONG_ENVIRONMENT)
     importlib.import_module("relay.cli").main()
+
+
+def _open_closed() -> None:
+    """Give a stream that was closed (``2>&-``) a place to write to: nobody reads it, but it must not fail."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - to the end of the process
 
 
 def _hiding() -> str | None:

@@ -72,4 +72,21 @@ else:
         return _clock.next()
 
 
-__all__ = ["uuid7"]
+def check_id(value: object) -> uuid.UUID:
+    """Return a job's id, or refuse what is none: an error of the database would end the transaction.
+
+    Raises:
+        TypeError: It is neither a UUID nor text.
+        ValueError: The text is no UUID.
+    """
+    if isinstance(value, uuid.UUID):
+        return value
+    if not isinstance(value, str):
+        raise TypeError(f"a job's id is a UUID, not {type(value).__name__}")
+    try:
+        return uuid.UUID(value)
+    except ValueError:
+        raise ValueError(f"a job's id is a UUID, not {value!a:.60}") from None
+
+
+__all__ = ["check_id", "uuid7"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import select
 
+from outbox.ids import check_id
 from outbox.job import Job, job_of
 from outbox.models import JobRow
 from outbox.names import check_name
@@ -47,10 +48,12 @@ def get(session: Session | scoped_session[Any], job_id: UUID) -> Job | None:
         job_id: What ``add`` returned.
 
     Raises:
+        TypeError, ValueError: ``job_id`` is none.
         Misuse: The session has no engine for us.
     """
+    wanted = check_id(job_id)
     refuse_unbound(session)
-    row = session.execute(select(*SHOWN).where(JobRow.id == job_id)).one_or_none()
+    row = session.execute(select(*SHOWN).where(JobRow.id == wanted)).one_or_none()
     return None if row is None else job_of(cast("JobRow", row))
 
 
@@ -78,15 +81,16 @@ def cancel(session: Session | scoped_session[Any], job_id: UUID, reason: str | N
         is finished; ``Missing``.
 
     Raises:
-        TypeError, ValueError: ``reason`` cannot be stored.
+        TypeError, ValueError: ``job_id`` is none, or ``reason`` cannot be stored.
         Misuse: No engine for us, AUTOCOMMIT, or another database.
     """
+    wanted = check_id(job_id)
     if reason is not None:
         check_name(reason, "reason", MAX_ERROR)
     refuse_unbound(session)
-    result = _cancel(session, job_id, reason)
+    result = _cancel(session, wanted, reason)
     while isinstance(result, Superseded):  # somebody moved it between the look and the move: look again
-        result = _cancel(session, job_id, reason)
+        result = _cancel(session, wanted, reason)
     return result
 
 

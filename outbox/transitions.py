@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import Integer, Uuid, bindparam, exists, func, literal_column, select, text, update
 
 from outbox.backoff import LONGEST_DELAY
+from outbox.ids import check_id
 from outbox.models import clock, job
 from outbox.models import transition as log
 from outbox.new import duration, instant
@@ -110,11 +111,11 @@ def transition(
         ``Applied``, or why not: ``AlreadyApplied``, ``Superseded``, ``Ahead``, ``Illegal``, ``Missing``.
 
     Raises:
-        TypeError, ValueError: ``to`` is not one of the four, ``delay`` or ``available_at`` cannot be one, or
-            both are given.
+        TypeError, ValueError: ``job_id`` is none, ``to`` is not one of the four, ``delay`` or
+            ``available_at`` cannot be one, or both are given.
         Misuse: No engine for us, AUTOCOMMIT, or another database.
     """
-    target = State(to)
+    wanted, target = check_id(job_id), State(to)
     if target not in _OPEN:
         raise ValueError(
             f"only the relay and the consumer make a job {target}; {', '.join(sorted(_OPEN))} are open to all"
@@ -129,7 +130,7 @@ def transition(
     if session.autoflush:
         session.flush()
     sign(connection, by, note)
-    result = move(connection, job_id, version, target, values)
+    result = move(connection, wanted, version, target, values)
     sign(connection, by and "", note and "")
     return result
 

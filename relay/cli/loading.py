@@ -54,7 +54,7 @@ def _named(target: str, folder: Path, kind: type[T]) -> T:
     found = getattr(_imported(module_name, folder), name, None)
     if isinstance(found, kind):
         return found
-    given = "is missing" if found is None else f"is a {type(found).__name__}"
+    given = "is missing" if found is None else f"is of type {type(found).__name__}"
     raise ConfigError([f"{name} in {module_name} {given}: it must be an outbox.{kind.__name__}"])
 
 
@@ -82,6 +82,10 @@ def _imported(module_name: str, folder: Path) -> ModuleType:
         raise WrongEnvironment(f"{module_name} imports {error.name}, which is not installed") from error
     except OutboxError:
         raise
+    except SystemExit as error:
+        raise WrongEnvironment(
+            f"{module_name} ends the process when it is imported: sys.exit({error.code!r})"
+        ) from error
     except Exception as error:
         words = f"{type(error).__name__}: {error}; OUTBOX_DEBUG=1 shows where"
         raise WrongEnvironment(f"{module_name} cannot be imported: {words}") from error

@@ -115,6 +115,16 @@ def start_logging(settings: Settings) -> None:
     logs.configure(json_lines=machine)
 
 
+def refuse_unwritable(flag: str, file: Path | None) -> None:
+    """Refuse, before all the work for it is done, a file that cannot be written.
+
+    Raises:
+        ConfigError: its folder is missing, or may not be written to.
+    """
+    if file is not None and not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise ConfigError([f"{flag} {file} cannot be written: is there such a folder, and is it yours?"])
+
+
 def seconds(flag: str, value: str) -> float:
     """Return a duration that is an option of one command and no setting.
 

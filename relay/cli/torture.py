@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from outbox.errors import ConfigError, WrongEnvironment
+from relay.cli import options
 
 
 @click.command()
@@ -65,4 +66,5 @@ def torture(*, faults: str, **chosen: Any) -> None:
     problems += [f"--{name} must be more than 0" for name in ("minutes", "rate") if not chosen[name] > 0]
     if problems:
         raise ConfigError(problems)
+    options.refuse_unwritable("--picture", chosen["picture"])
     sys.exit(director.run(setting.Options(faults=names, **chosen)))

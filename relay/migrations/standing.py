@@ -5,6 +5,7 @@ Reads and tidies; the revisions themselves are run elsewhere (``relay/migrations
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -18,10 +19,16 @@ from relay import sessions
 if TYPE_CHECKING:
     from relay.sessions import Session
 
-# Asked, not inferred from an error: a network that fails is no proof that a table is missing.
-_HAS: Final = (
-    f"SELECT to_regclass('{SCHEMA}.{VERSION_TABLE}') IS NOT NULL, to_regclass('{SCHEMA}.meta') IS NOT NULL"
-)
+_REVISION: Final = re.compile("[0-9]{4}")
+
+# Asked, not inferred from an error: a network that fails is no proof that a table is missing. The third is a
+# table or view called like one of revision 0001: where it is and our version is not, somebody else made it.
+# Asked in one statement, for another migration may end between two.
+_HAS: Final = f"""
+SELECT to_regclass('{SCHEMA}.{VERSION_TABLE}') IS NOT NULL, to_regclass('{SCHEMA}.meta') IS NOT NULL,
+       (SELECT min(relname::text) FROM pg_catalog.pg_class WHERE relnamespace = to_regnamespace('{SCHEMA}')
+           AND relname IN ('job', 'jobs', 'leader', 'taker', 'transition'))
+"""  # noqa: S608 - constants of ours
 _VERSION: Final = f"SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}"  # noqa: S608 - constants of ours
 
 # CREATE SCHEMA IF NOT EXISTS asks for CREATE on the database even when there is nothing to create.
@@ -66,8 +73,9 @@ class Standing:
 
     @property
     def ahead(self) -> bool:
-        """Whether a newer release has been here."""
-        return self.revision is not None and self.revision > schema.NEWEST
+        """Whether a newer release has been here. What has not the form of a revision of ours is none."""
+        form = self.revision is not None and _REVISION.fullmatch(self.revision)
+        return bool(form) and str(self.revision) > schema.NEWEST
 
     def is_at(self, aim: str) -> bool:
         """Whether there is nothing to do in order to reach ``aim``; a newer schema is never taken back."""
@@ -88,7 +96,7 @@ def standing(session: Session) -> Standing:
     Raises:
         WrongEnvironment: the revision is none of ours, or the tables are behind and kept by another history.
     """
-    versioned, has_meta = session.execute(_HAS).fetchone() or (False, False)
+    versioned, has_meta, foreign = session.execute(_HAS).fetchone() or (False, False, None)
     rows = session.execute(_VERSION).fetchall() if versioned else []
     if len(rows) > 1:
         raise WrongEnvironment(
@@ -98,6 +106,11 @@ def standing(session: Session) -> Standing:
         return _sane(Standing(rows[0][0]))
     if has_meta:
         return _kept_elsewhere(session.execute(schema.READ_META).fetchone())
+    if foreign:
+        raise WrongEnvironment(
+            f"the schema {SCHEMA} holds a table {foreign} that is not ours: move it to another schema, "
+            "or give outbox another database"
+        )
     return Standing(None)
 
 

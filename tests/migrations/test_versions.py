@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from failing import WRONG, fails
 from releases import ALEMBIC, ROOT, Release, revision
 from roles import role
 
@@ -17,7 +18,7 @@ from relay import migrations, sessions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from databases import Database
+    from databases import Database, Databases
     from processes import Process, Processes
 
     Migrate = Callable[..., Process]
@@ -213,3 +214,25 @@ def test_threads_of_one_process_migrate_one_after_another(empty_database: Databa
 def test_to_a_revision_that_does_not_exist(database: Database) -> None:
     with pytest.raises(Misuse, match="no revision '0009'; it has 0001, 0002"):
         schema.upgrade(None, to="0009")  # type: ignore[arg-type]
+
+
+def test_what_has_not_the_form_of_a_revision_is_not_ahead(processes: Processes, database: Database) -> None:
+    database.execute("UPDATE outbox.alembic_version SET version_num = 'junk'")
+    process = processes.outbox("migrate", env={"OUTBOX_DATABASE_URL": database.dsn})
+    assert "'junk', which is no revision of ours" in fails(process, WRONG)
+
+
+def test_a_table_of_our_name_that_is_not_ours(processes: Processes, empty_database: Database) -> None:
+    empty_database.execute("CREATE SCHEMA outbox")
+    empty_database.execute("CREATE TABLE outbox.job (theirs text)")
+    process = processes.outbox("migrate", env={"OUTBOX_DATABASE_URL": empty_database.dsn})
+    assert "the schema outbox holds a table job that is not ours" in fails(process, WRONG)
+    assert (
+        empty_database.value("SELECT count(*) FROM pg_class WHERE relnamespace = 'outbox'::regnamespace") == 1
+    )
+
+
+def test_a_database_of_another_encoding(processes: Processes, databases: Databases) -> None:
+    with databases.encoded("SQL_ASCII") as database:
+        process = processes.outbox("migrate", env={"OUTBOX_DATABASE_URL": database.dsn})
+        assert "encoding is SQL_ASCII, and must be UTF8" in fails(process, WRONG)

@@ -102,6 +102,18 @@ def test_a_job_can_be_cancelled_in_the_transaction_that_added_it(session: Sessio
     assert known.cancel(session, job_id) == Applied(2)
 
 
+@pytest.mark.parametrize("wrong", ["x", "", 7, None])
+def test_what_is_no_id_is_refused_before_any_sql(session: Session, wrong: Any) -> None:
+    job_id = outbox.add(session, "order.paid", {})
+    session.flush()
+    for call in (known.get, known.cancel):
+        with pytest.raises((TypeError, ValueError), match="a job's id is a UUID, not"):
+            call(session, wrong)
+    with pytest.raises((TypeError, ValueError), match="a job's id is a UUID, not"):
+        outbox.transition(session, wrong, 1, "cancelled")
+    assert known.get(session, str(job_id)).id == job_id  # type: ignore[arg-type, union-attr]
+
+
 def test_cancelling_nothing_is_no_error(session: Session) -> None:
     assert known.cancel(session, NOBODY) == Missing()
 

@@ -260,6 +260,29 @@ def test_a_traceback_is_there_for_those_who_ask(processes: Processes) -> None:
     assert "canary" not in process.story()
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("relay", "--windw", "1"), "; outbox relay --help"),
+        (("list", "--state", "gone"), "Invalid value for '--state': 'gone' is not one of"),
+        (("retry",), "name the jobs by their ids, or say --all with --state; outbox retry --help"),
+        (("demo", "--seconds", "nan"), "--seconds must be a duration such as 10"),
+        (("demo", "--seconds", "-5"), "--seconds must be a duration such as 10"),
+        (("demo", "--seconds", "0"), "--seconds must be 1 or more, not '0'"),
+        (("demo", "--picture", "/nonexistent/x.svg"), "--picture /nonexistent/x.svg cannot be written"),
+        (("torture", "--picture", "/nonexistent/x.svg"), "--picture /nonexistent/x.svg cannot be written"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(processes: Processes, words: tuple[str, ...], told: str) -> None:
+    assert told in fails(processes.outbox(*words), USAGE)
+
+
+def test_a_closed_standard_error_is_no_error(processes: Processes, database: Database, amqp_url: str) -> None:
+    command = f"{sys.executable} -m relay relay --drain 2>&-"
+    env = {"OUTBOX_DATABASE_URL": database.dsn, "OUTBOX_BROKER_URL": amqp_url}
+    assert processes.start("sh", "-c", command, env=env).wait() == 0
+
+
 @pytest.mark.parametrize("shell", ["zsh", "fish", "bash"])
 def test_completion_for_every_shell(processes: Processes, shell: str) -> None:
     process = processes.outbox("completion", shell)

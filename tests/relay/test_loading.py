@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     ("target", "code", "told"),
     [
         ("shop:nothing", USAGE, "nothing in shop is missing: it must be an outbox.Handlers"),
-        ("shop:something", USAGE, "something in shop is a int: it must be an outbox.Handlers"),
+        ("shop:something", USAGE, "something in shop is of type int: it must be an outbox.Handlers"),
         ("shop", USAGE, "'shop' must be MODULE:NAME, such as shop.jobs:handlers"),
         ("shop:", USAGE, "'shop:' must be MODULE:NAME, such as shop.jobs:handlers"),
         ("shops:handlers", WRONG, "there is no module shops in "),
         ("shop.jobs:handlers", WRONG, "there is no module shop.jobs in "),
         ("lacking:handlers", WRONG, "lacking imports no_such_library, which is not installed"),
+        ("leaving:handlers", WRONG, "leaving ends the process when it is imported: sys.exit(3)"),
         ("broken:handlers", WRONG, "broken cannot be imported: ZeroDivisionError: division by zero"),
     ],
 )
@@ -31,6 +32,7 @@ def test_handlers_that_are_not_there(
     processes: Processes, shop: Path, target: str, code: int, told: str
 ) -> None:
     (shop / "lacking.py").write_text("import no_such_library\n")
+    (shop / "leaving.py").write_text("import sys; sys.exit(3)\n")
     (shop / "broken.py").write_text("1 / 0\n")
     env = {"OUTBOX_DATABASE_URL": "postgresql+psycopg://h/d", "OUTBOX_BROKER_URL": "amqp://h"}
     assert fails(processes.outbox("consume", target, env=env, cwd=shop), code).startswith(told)

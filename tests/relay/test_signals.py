@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import signal
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from helpers import eventually
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from databases import Database
     from processes import Process, Processes
 
+ROOT = Path(__file__).parents[2]
+STOPPED = """
+import pathlib, sys, threading
+
+class Stop:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            pathlib.Path(__file__).with_name("here").touch()
+            threading.Event().wait(30)
+
+sys.meta_path.insert(0, Stop())
+"""
 SLOW = """
 import os, pathlib, threading
 import outbox
@@ -28,6 +41,21 @@ def slow(job, session):
     while not pathlib.Path("go").exists():
         threading.Event().wait(0.02)
 """
+
+
+@pytest.mark.parametrize("module", ["outbox.__main__", "click"])
+def test_ctrl_c_while_it_is_imported_shows_no_traceback(
+    processes: Processes, tmp_path: Path, module: str
+) -> None:
+    """A hook stops the import at this module until the signal is there, as a slow disk would."""
+    (tmp_path / "sitecustomize.py").write_text(STOPPED.format(module=module))
+    process = processes.start(
+        sys.executable, "-m", "relay", "status", env={"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    )
+    eventually((tmp_path / "here").exists)
+    process.signal(signal.SIGINT)
+    assert process.wait() == -signal.SIGINT, process.story()
+    assert process.errors == []
 
 
 def at_work(processes: Processes, database: Database, amqp_url: str, folder: Path) -> Process:
