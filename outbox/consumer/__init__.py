@@ -41,6 +41,9 @@ CONCURRENCY: Final = 8
 GRACE: Final = 25.0
 """Seconds: five less than Kubernetes gives."""
 
+MOST_IN_HAND: Final = 65_535
+"""Messages: AMQP has 16 bits for it."""
+
 _HAND_BACK: Final = 3.0
 _LISTED: Final = re.compile(r";(?=[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
 
@@ -80,11 +83,12 @@ class Consumer(Generic[S]):
     ) -> None:
         if not handlers.kinds:
             raise Misuse(f"{handlers.name} has no handlers")
-        if concurrency < 1 or (prefetch is not None and prefetch < 1):
-            raise Misuse("concurrency and prefetch are 1 or more")
+        in_hand = 2 * concurrency if prefetch is None else prefetch
+        if concurrency < 1 or not 1 <= in_hand <= MOST_IN_HAND:
+            raise Misuse(f"concurrency is 1 or more, and prefetch from 1 to {MOST_IN_HAND}")
         self._handlers = handlers
         self._urls = itertools.cycle(_LISTED.split(broker_url))
-        self._prefetch = prefetch or 2 * concurrency
+        self._prefetch = in_hand
         self._grace = grace
         self._exchange = exchange
         self._queue_type = queue_type

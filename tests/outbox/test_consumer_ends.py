@@ -161,6 +161,12 @@ def test_a_registry_without_handlers_is_refused(shop: Shop) -> None:
         Consumer(Handlers("receipts", session=shop.sessions), broker_url=shop.broker_url)
 
 
+@pytest.mark.parametrize("numbers", [{"concurrency": 0}, {"prefetch": 0}, {"prefetch": 65_536}])
+def test_numbers_that_no_broker_takes_are_refused(shop: Shop, numbers: dict[str, int]) -> None:
+    with pytest.raises(Misuse, match="65535"):
+        Consumer(registry(shop), broker_url=shop.broker_url, **numbers)
+
+
 def test_the_lifespan_is_entered_before_and_left_after(shop: Shop) -> None:
     said: list[str] = []
 
