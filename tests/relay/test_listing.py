@@ -99,6 +99,12 @@ def test_show_has_the_payload_and_who_did_what(outbox: Outbox, jobs: Jobs, datab
     assert "operator:" in table
 
 
+def test_the_publish_mark_is_in_the_job_and_not_in_its_history(outbox: Outbox, jobs: Jobs) -> None:
+    found = read(outbox("show", jobs.add("published"), "--json"))
+    assert (found["state"], found["version"], found["history"]) == ("published", 1, [])
+    assert found["published_at"] is not None
+
+
 def test_show_writes_what_is_no_text_in_digits(outbox: Outbox, database: Database) -> None:
     job_id = uuid4()
     database.execute(
