@@ -74,6 +74,27 @@ UPDATE outbox.job j SET state = 'pending', sends = j.sends + 1,
 FROM d WHERE j.ctid = d.spot RETURNING j.id
 """
 
+# An adopted event that failed once goes straight to its queue, and its kind has no taker. The oldest of each
+# kind are looked at: in a kind of jobs that others take without ever finishing them, no more.
+OVERDUE_ADOPTED: Final = """
+WITH RECURSIVE k AS (
+    (SELECT kind FROM outbox.job WHERE state = 'published' AND tracked ORDER BY kind LIMIT 1)
+    UNION ALL
+    SELECT (SELECT j.kind FROM outbox.job j WHERE j.state = 'published' AND j.tracked AND j.kind > k.kind
+            ORDER BY j.kind LIMIT 1) FROM k WHERE k.kind IS NOT NULL)
+SELECT DISTINCT k.kind, o.routing_key FROM k CROSS JOIN LATERAL (
+    SELECT j.exchange, j.routing_key, j.attempt FROM outbox.job j
+     WHERE j.state = 'published' AND j.tracked AND j.kind = k.kind
+       AND j.published_at < statement_timestamp() - make_interval(secs => %(after)s)
+    ORDER BY j.published_at LIMIT %(rows)s) o
+WHERE o.exchange = '' AND o.attempt > 0
+  AND NOT EXISTS (SELECT FROM outbox.taker t WHERE t.kind = k.kind)
+"""
+REDELIVER_ADOPTED: Final = REDELIVER.replace(
+    "AND kind = %(kind)s",
+    "AND kind = %(kind)s AND exchange = '' AND routing_key = %(queue)s AND attempt > 0",
+)
+
 PRUNE: Final = """
 WITH d AS MATERIALIZED (
     SELECT id, ctid AS spot FROM outbox.job
@@ -167,12 +188,14 @@ class Chores:
         after = {"after": self._settings.redeliver_after}
         depths: dict[str, int | None] = {}
         counts = [0]
-        for kind, queue in self._rows(OVERDUE, **after):
+        taken = [(REDELIVER, *found) for found in self._rows(OVERDUE, **after)]
+        adopted = [(REDELIVER_ADOPTED, *found) for found in self._rows(OVERDUE_ADOPTED, **after)]
+        for statement, kind, queue in (*taken, *adopted):
             self._term.beat()  # each look is a few round trips, and there may be many queues
             if queue not in depths:
                 depths[queue] = self._broker.depth(queue)
             if depths[queue] == 0:
-                counts.append(len(self._rows(REDELIVER, kind=kind, **after)))
+                counts.append(len(self._rows(statement, kind=kind, queue=queue, **after)))
         if any(counts):
             self._observe(events.JobsRedelivered(sum(counts)))
         return max(counts) == BATCH

@@ -74,3 +74,26 @@ def test_nothing_is_sent_again_while_it_may_still_come_or_somebody_is_at_it(
     sends = dict(database.execute("SELECT id, sends FROM outbox.job"))
     assert sends[lost] == 3
     assert {sends[each] for each in (claimed, event, waiting, untaken)} == {1}
+
+
+def test_an_adopted_event_whose_retry_was_lost_is_sent_to_its_queue_again(
+    database: Database, amqp_url: str
+) -> None:
+    """Its kind has no taker. What strangers take from a queue of theirs was never tried by us."""
+    lost, waits, strangers = (relays.add(database, 1, kind="news")[0] for _ in range(3))
+    for job, queue, attempt in ((lost, "billing", 1), (waits, "search", 1), (strangers, "billing", 0)):
+        database.execute(
+            "UPDATE outbox.job SET exchange = '', routing_key = %s, attempt = %s WHERE id = %s",
+            queue,
+            attempt,
+            job,
+        )
+    with relays.line(amqp_url) as line:
+        line.bind("billing")
+        line.bind("search", "nothing")
+        with relays.relaying(database, amqp_url, redeliver_after=SOON):
+            eventually(lambda: (line.depth("billing"), line.depth("search")) == (2, 1))
+            line.channel.queue_purge("billing")
+            eventually(lambda: line.depth("billing") == 1)
+    sends = dict(database.execute("SELECT id, sends FROM outbox.job"))
+    assert sends == {lost: 2, waits: 1, strangers: 1}

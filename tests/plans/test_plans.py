@@ -95,6 +95,8 @@ STATEMENTS = {
     "stage": Statement(chores.STAGE, BATCH, {"job_due"}),
     "rescue": Statement(chores.RESCUE, BATCH, {"job_leased"}),
     "overdue": Statement(chores.OVERDUE, BATCH, {"job_outstanding"}),
+    "overdue, adopted": Statement(chores.OVERDUE_ADOPTED, BATCH, {"job_outstanding"}),
+    "redeliver, adopted": Statement(chores.REDELIVER_ADOPTED, BATCH | {"queue": "q"}, {"job_outstanding"}),
     "redeliver": Statement(chores.REDELIVER, BATCH, {"job_outstanding"}),
     "prune jobs": Statement(chores.PRUNE_JOBS, BATCH, {"job_finished"}),
     "prune events": Statement(chores.PRUNE_EVENTS, BATCH, {"job_told"}),
