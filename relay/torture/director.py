@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 RELAYS, CONSUMERS, WRITERS = 2, 2, 2
 START_WITHIN: Final = 60.0
 PATIENCE: Final = 120.0
-"""Seconds after the load in which all that was committed must have been done."""
+"""Seconds after the load, and those of the load once more, in which all that was committed must be done."""
 HEAL_WITHIN: Final = 150.0
 END_WITHIN: Final = 30.0
 LOOK_EVERY: Final = 0.25
@@ -98,9 +98,10 @@ class Torture:
             self._tormentor.stop()
             self._until(lambda: not self._tormentor.running, HEAL_WITHIN)
             self._stage.dismiss(WRITER, END_WITHIN)
-            self._screen.tell(f"load and faults are over; waiting up to {PATIENCE:.0f} s for the rest")
+            patience = PATIENCE + self._seconds
+            self._screen.tell(f"load and faults are over; waiting up to {patience:.0f} s for the rest")
             ended = time.monotonic()
-            self._until(self._all_done, PATIENCE)
+            self._until(self._all_done, patience)
             waited = time.monotonic() - ended
             self._until_time(ended + waited + STRAGGLERS)
         return self._outcome(began, waited)

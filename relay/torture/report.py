@@ -37,8 +37,9 @@ ROWS: Final = (
     ("wrong effects", "jobs not done exactly once"),
     ("sent again", "jobs that the broker lost and the table brought back"),
     ("forgotten", "events that a broker of grade B lost: no promise"),
+    ("unfinished", "jobs that the table still has to do"),
 )
-MUST_BE_ZERO: Final = {"LOST", "GHOSTS", "not flagged", "out of order", "wrong effects"}
+MUST_BE_ZERO: Final = {"LOST", "GHOSTS", "not flagged", "out of order", "wrong effects", "unfinished"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +82,8 @@ class Outcome:
 
     @property
     def kept(self) -> bool:
-        """Whether every promise was kept."""
-        return not self.report.broken
+        """Whether every promise was kept; one of them is that everything is done in the end."""
+        return not (self.report.broken or self.unfinished)
 
     def counts(self) -> dict[str, int]:
         """Return the figures, as ``ROWS`` names them."""
@@ -91,7 +92,7 @@ class Outcome:
             *(report.attempted, report.committed, report.ambiguous, report.rolled_back, report.delivered),
             *(report.recovered, len(report.lost), len(report.ghosts), report.duplicates.total()),
             *(len(report.unflagged), len(report.disordered), self.calls, self.effects),
-            *(len(report.wrong_effects), self.sent_again, len(report.forgotten)),
+            *(len(report.wrong_effects), self.sent_again, len(report.forgotten), self.unfinished),
         )
         return {name: value for (name, _), value in zip(ROWS, values, strict=True)}
 
@@ -120,7 +121,6 @@ class Outcome:
             **names,
             "messages": self.report.messages,
             "repeated_by_the_broker": self.report.repeated,
-            "unfinished": self.unfinished,
             "seed": self.seed,
             "seconds": self.seconds,
             "waited": round(self.waited, 1),

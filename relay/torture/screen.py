@@ -117,8 +117,8 @@ class Screen:
 
 def _lines(outcome: Outcome) -> Iterator[str]:
     yield f"seed {outcome.seed}, {outcome.seconds:.0f} s of load and faults"
-    left = f"; {outcome.unfinished} are not" if outcome.unfinished else ""
-    yield f"waited {outcome.waited:.1f} s until all was done{left}"
+    until = "and not all was done" if outcome.unfinished else "until all was done"
+    yield f"waited {outcome.waited:.1f} s {until}"
     yield f"{outcome.restarts} processes started again"
     for kind, change in outcome.growth().items():
         shown = [
