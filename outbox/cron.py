@@ -57,6 +57,8 @@ class Cron:
         self.expression, self.zone = expression, zone
         self._zone = _zone(zone)
         self._minutes, self._seconds = _fields(expression)
+        if self.next(datetime.now(UTC)) is None:
+            raise ValueError(f"{expression!r} never comes")
 
     def __repr__(self) -> str:
         return f"Cron({self.expression!r}, {self.zone!r})"

@@ -6,7 +6,8 @@
     ├── Unreachable               69   a server does not answer
     ├── Busy                      75   somebody else holds what we need, and is named
     ├── WrongEnvironment          78   pooler, replica, old schema, lossy transport, second taker …
-    └── LeadershipLost             1   the lock's session is gone or another term has begun
+    ├── LeadershipLost             1   the lock's session is gone or another term has begun
+    └── LockLost                   1   the session that held a command's lock is gone
 
 Bad payloads raise the built-in ``TypeError`` and ``ValueError``: they are the caller's, not ours.
 """
@@ -63,3 +64,7 @@ class WrongEnvironment(OutboxError):
 
 class LeadershipLost(OutboxError):
     """The lock's session is gone, or another term has begun. Nothing may be published or marked any more."""
+
+
+class LockLost(OutboxError):
+    """The session that held a command's lock is gone: another one may run, so this one was stopped."""

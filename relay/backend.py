@@ -99,9 +99,9 @@ class Replica(WrongEnvironment):
     """A hot standby answers: after a promotion two would lead."""
 
 
-def label() -> str:
-    """Return this process's name in ``pg_stat_activity``: standbys depose only sessions that carry it."""
-    return f"{APPLICATION}:{socket.gethostname()[:32]}:{os.getpid()}"
+def label(application: str = APPLICATION) -> str:
+    """Return this process's name in ``pg_stat_activity``: standbys depose only who carries a relay's."""
+    return f"{application}:{socket.gethostname()[:32]}:{os.getpid()}"
 
 
 class Backend:
@@ -109,6 +109,7 @@ class Backend:
 
     Args:
         dsn: libpq connection string or ``postgresql://`` URL, direct to the primary.
+        application: what the session is for; the first part of its name.
 
     Raises:
         ConfigError: libpq cannot read the address.
@@ -116,10 +117,11 @@ class Backend:
         WrongEnvironment: a pooler or a replica answers.
     """
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, application: str = APPLICATION) -> None:
+        self._label = label(application)
         try:
             self._connection = Session.connect(
-                dsn, autocommit=True, row_factory=tuple_row, application_name=label(), **CONNECT
+                dsn, autocommit=True, row_factory=tuple_row, application_name=self._label, **CONNECT
             )
         except psycopg.OperationalError as error:
             raise Unreachable(f"PostgreSQL: {one_line(error)}") from None
@@ -207,7 +209,7 @@ class Backend:
         found = self.row("SELECT pg_backend_pid()")
         if found is None or found[0] != self.pid:
             raise WrongEnvironment(
-                "a connection pooler stands before PostgreSQL, and the relay's lock would not be its own: "
+                "a connection pooler stands before PostgreSQL, and a lock taken through it would be shared: "
                 "set OUTBOX_DATABASE_URL (or --database-url) to the server's direct address"
             )
 
@@ -227,7 +229,7 @@ class Backend:
                 self._connection.execute("SELECT set_config(%s, %s, false)", (name, value))
             except psycopg.Error:
                 continue
-        self._connection.execute("SELECT set_config('outbox.by', %s, false)", (label(),))
+        self._connection.execute("SELECT set_config('outbox.by', %s, false)", (self._label,))
 
 
 def one_line(error: BaseException) -> str:

@@ -8,6 +8,7 @@ FIFTY = (
     "tests/faults/test_schedules.py::test_each_slot_is_fired_once_whoever_fires_and_whatever_their_clocks_say"
 )
 SHORT = f"{FIFTY}[10-8]"
+SINGLE = "tests/faults/test_single_runs.py"
 NOW = "__import__('datetime').datetime.now(UTC)"
 
 SLOTS = (
@@ -91,5 +92,55 @@ SLOTS = (
         "if slot <= upto:",
         "tests/outbox/test_cron.py::"
         "test_in_the_second_half_of_a_doubled_hour_what_the_first_half_had_does_not_come_again",
+    ),
+    Mutant(
+        "a lock that runs out by itself",
+        "relay/cli/runs.py",
+        "SELECT pg_try_advisory_lock(",
+        "SELECT pg_try_advisory_xact_lock(",
+        f"{SINGLE}::test_a_long_run_is_not_overtaken_and_the_slot_that_was_skipped_is_not_used_up",
+    ),
+    Mutant(
+        "the time of the start instead of the slot",
+        "relay/cli/runs.py",
+        "slot = nearest(cron, now)",
+        "slot = now",
+        f"{SINGLE}::test_of_two_starts_for_each_slot_one_runs[10]",
+    ),
+    Mutant(
+        "a mutex alone",
+        "relay/cli/runs.py",
+        "ON CONFLICT DO NOTHING RETURNING slot_at",
+        "ON CONFLICT (schedule, slot_at) DO UPDATE SET by = excluded.by RETURNING slot_at",
+        f"{SINGLE}::test_a_second_start_after_the_first_has_ended_is_told_who_ran",
+    ),
+    Mutant(
+        "a lost lock that nobody notices",
+        "relay/cli/child.py",
+        "self._turn.prove(ask=ask)",
+        "self._turn.fileno()",
+        f"{SINGLE}::test_a_lock_that_is_lost_stops_the_command_and_says_why",
+    ),
+    Mutant(
+        "a command that goes on without its runner, and without the lock",
+        "relay/cli/child.py",
+        "pass_fds=() if socket is None else (socket,)",
+        "pass_fds=() if socket is None else ()",
+        f"{SINGLE}::test_a_command_that_outlives_its_runner_and_its_keeper_keeps_the_lock",
+    ),
+    Mutant(
+        "a command that outlives its runner",
+        "relay/cli/child.py",
+        'self._leash.ask("guard", pid=process.pid)',
+        "pass",
+        f"{SINGLE}::test_a_runner_that_is_killed_leaves_no_command_no_lock_and_nothing_to_clean_up",
+    ),
+    Mutant(
+        "fail open",
+        "relay/cli/cron.py",
+        "        turn = runs.Turn(settings.dsn, name)\n        taken = turn.take(at)\n",
+        "        try:\n            turn = runs.Turn(settings.dsn, name)\n            taken = turn.take(at)\n"
+        "        except Exception:\n            sys.exit(__import__('subprocess').call(command))\n",
+        f"{SINGLE}::test_a_database_that_is_away_runs_nothing",
     ),
 )

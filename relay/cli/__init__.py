@@ -21,6 +21,7 @@ from outbox import logs
 from outbox.errors import ConfigError, OutboxError, WrongEnvironment
 from relay import urls
 from relay.cli import ops, options, signals
+from relay.cli.cron import cron
 from relay.cli.torture import torture
 
 INTERRUPTED: Final = 130
@@ -189,7 +190,7 @@ def completion(shell: str) -> None:
         click.echo(kind(cli, {}, "outbox", "_OUTBOX_COMPLETE").source())
 
 
-for command in (*ops.COMMANDS, torture):
+for command in (*ops.COMMANDS, cron, torture):
     cli.add_command(command)
 
 

@@ -7,34 +7,20 @@ need no lock and no relay, and work through a pooler.
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from outbox.errors import Busy, OutboxError
 from outbox.states import State
-from relay.cli import options, tables
+from relay.cli import database, options, tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from uuid import UUID
 
     from relay.cli.orders import Order, Outcome
-    from relay.sessions import Session
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
-
-
-@contextmanager
-def _session(flags: dict[str, Any]) -> Iterator[Session]:
-    """Give a session on the database that the flags name; its schema is one that we can work on."""
-    settings = options.load(flags, "database_url")
-    from relay import seam, sessions  # noqa: PLC0415 - psycopg, which --help does not need
-
-    with seam.database_errors(), sessions.opened(settings.dsn, "outbox-cli") as session:
-        sessions.check_schema(session)
-        yield session
 
 
 @click.command()
@@ -51,7 +37,7 @@ def status(*, exact: bool, as_json: bool, **flags: Any) -> None:
     """
     from relay.cli import overview  # noqa: PLC0415
 
-    with _session(flags) as session:
+    with database.opened(flags) as session:
         found = overview.read(session, exact=exact)
     if as_json:
         tables.as_json(found)
@@ -79,7 +65,7 @@ def list_(
     """
     from relay.cli import listing  # noqa: PLC0415
 
-    with _session(flags) as session:
+    with database.opened(flags) as session:
         found = listing.page(session, listing.Filter(State(state) if state else None, kind), limit, after)
     if as_json:
         tables.as_json({"jobs": found.jobs, "after": found.after})
@@ -110,7 +96,7 @@ def show(*, job_id: UUID, as_json: bool, **flags: Any) -> None:
     """Show one job, its payload and its history."""
     from relay.cli import listing  # noqa: PLC0415
 
-    with _session(flags) as session:
+    with database.opened(flags) as session:
         found = listing.job(session, job_id)
     if found is None:
         raise OutboxError(f"there is no job {job_id}: it was never committed, or it is pruned")
@@ -192,7 +178,7 @@ def _carry_out(order: Order, done: str, chosen: dict[str, Any], reason: str | No
     _refuse_unclear(order, ids, state, kind, everything)
     from relay.cli import listing, orders  # noqa: PLC0415
 
-    with _session(chosen) as session:
+    with database.opened(chosen) as session:
         if everything:
             outcome = orders.carry_out_all(session, order, listing.Filter(State(state), kind), reason)
             outcome.refused.clear()  # they went on by themselves meanwhile, and nobody named them
@@ -242,7 +228,7 @@ def prune(*, older_than: str, dead: bool, as_json: bool, **flags: Any) -> None:
     from relay.cli import orders  # noqa: PLC0415
 
     seconds = options.seconds("--older-than", older_than)
-    with _session(flags) as session:
+    with database.opened(flags) as session:
         count = orders.prune(session, seconds, dead=dead)
     if as_json:
         tables.as_json({"pruned": count})
