@@ -157,6 +157,7 @@ def test_each_command_does_what_it_is_for(
         f"engine = sa.create_engine({database.url!r})\n"
         f"handlers = outbox.Handlers('receipts', session=orm.sessionmaker(engine))\n"
         f"handlers('order.paid')(lambda job, session: None)\n"
+        f"schedules = outbox.Schedules()\n"
     )
     words = [str(job) if "…" in word else word for word in shlex.split(command)[1:]]
     env = {"OUTBOX_DATABASE_URL": database.dsn, "OUTBOX_BROKER_URL": amqp_url, "OUTBOX_LOG": "json"}
