@@ -169,7 +169,7 @@ def successors(account: Account) -> dict[UUID, set[UUID]]:
     """Return, for each job, the later ones of its key."""
     found: dict[UUID, set[UUID]] = {}
     behind: dict[str | None, set[UUID]] = {}
-    for id_, key in reversed(account.committed):
+    for id_, key, *_ in reversed(account.committed):
         found[id_] = set(behind.setdefault(key, set()))
         behind[key].add(id_)
     return found
