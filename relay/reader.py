@@ -23,11 +23,8 @@ if TYPE_CHECKING:
     from relay.term import Term
     from relay.window import Window
 
-SWEEP_EVERY: Final = 0.02
-"""Seconds between two sweeps at the least; a sweep that took long waits twenty times its own time.
-
-Where many transactions overlap, one job in a hundred commits behind the front: this is what its p99 waits.
-"""
+SWEEP_EVERY: Final = 0.25
+"""Seconds between two sweeps at the least; a sweep that took long waits twenty times its own time."""
 SWEEP_SHARE: Final = 20
 SLICE: Final = 20_000
 """Positions a sweep looks at in one statement: a round stays short beside a million dead rows."""

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 REMARK_EVERY: Final = 0.1
 IDLE: Final = 1.0
 DROWSY: Final = 0.2
+NAP: Final = 0.01
+"""Seconds of the first sleep while somebody may commit unheard; the next ones double, up to ``DROWSY``."""
 PASSING: Final = 0.02
 """Seconds between two reads of a pass over keys of which none may go."""
 PROBES: Final = 8
@@ -66,6 +68,7 @@ class Shift:
             observe=observe,
         )
         self._asleep = self._busy = False
+        self._nap = NAP
         self._remark_at = 0.0
         self._losses = broker.losses
         self._probes: list[Row] = []
@@ -119,6 +122,7 @@ class Shift:
     def pause(self) -> float:
         """Return for how many seconds there is nothing to do, if nobody rings and nothing arrives."""
         if self._busy or self.term.backend.rang:
+            self._nap = NAP
             return 0.0
         longest = min(self.term.next_beat, self._broker.next_try)
         if self._window.unmarked():
@@ -154,9 +158,14 @@ class Shift:
             return IDLE if self._reader.caught_up else min(DROWSY, self._reader.sweep_in)
         self._asleep = self.term.fall_asleep()
         if not self._asleep:
-            return DROWSY
+            return self._doze()
         self._reader.look_afresh()
         return 0.0
+
+    def _doze(self) -> float:
+        """Sleep longer each time: whoever keeps the bell from us commits without a word, soon or in hours."""
+        nap, self._nap = self._nap, min(DROWSY, 2 * self._nap)
+        return nap
 
     def _publish(self, rows: Sequence[Row], probes: Sequence[Row]) -> None:
         try:
