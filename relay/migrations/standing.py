@@ -23,12 +23,13 @@ _REVISION: Final = re.compile("[0-9]{4}")
 
 # Asked, not inferred from an error: a network that fails is no proof that a table is missing. The third is a
 # table or view called like one of revision 0001: where it is and our version is not, somebody else made it.
-# Asked in one statement, for another migration may end between two.
-_HAS: Final = f"""
-SELECT to_regclass('{SCHEMA}.{VERSION_TABLE}') IS NOT NULL, to_regclass('{SCHEMA}.meta') IS NOT NULL,
-       (SELECT min(relname::text) FROM pg_catalog.pg_class WHERE relnamespace = to_regnamespace('{SCHEMA}')
-           AND relname IN ('job', 'jobs', 'leader', 'taker', 'transition'))
-"""  # noqa: S608 - constants of ours
+# Asked of the catalogue's rows alone: to_regclass answers from a cache, which may not know yet what the same
+# statement's snapshot shows, and the tables of a migration that has just ended would be called a stranger's.
+_HAS: Final = """
+SELECT coalesce(bool_or(c.relname = %s), false), coalesce(bool_or(c.relname = 'meta'), false),
+       min(c.relname::text) FILTER (WHERE c.relname IN ('job', 'jobs', 'leader', 'taker', 'transition'))
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s
+"""
 _VERSION: Final = f"SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}"  # noqa: S608 - constants of ours
 
 # CREATE SCHEMA IF NOT EXISTS asks for CREATE on the database even when there is nothing to create.
@@ -96,7 +97,11 @@ def standing(session: Session) -> Standing:
     Raises:
         WrongEnvironment: the revision is none of ours, or the tables are behind and kept by another history.
     """
-    versioned, has_meta, foreign = session.execute(_HAS).fetchone() or (False, False, None)
+    versioned, has_meta, foreign = session.execute(_HAS, (VERSION_TABLE, SCHEMA)).fetchone() or (
+        False,
+        False,
+        None,
+    )
     rows = session.execute(_VERSION).fetchall() if versioned else []
     if len(rows) > 1:
         raise WrongEnvironment(
