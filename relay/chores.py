@@ -38,7 +38,7 @@ WITH {FENCED}, d AS MATERIALIZED (
     ORDER BY available_at LIMIT %(rows)s FOR NO KEY UPDATE SKIP LOCKED)
 UPDATE outbox.job j SET state = 'pending', version = j.version + 1,
     first_pos = coalesce(j.first_pos, j.pos), pos = DEFAULT
-FROM d WHERE j.ctid = d.spot RETURNING j.id
+FROM d WHERE j.ctid = d.spot RETURNING j.key, j.line
 """
 
 RESCUE: Final = f"""
@@ -71,7 +71,7 @@ WITH {FENCED}, l AS MATERIALIZED (
 d AS MATERIALIZED (SELECT spot FROM l WHERE pg_try_advisory_xact_lock(hashtextextended(id::text, 0)))
 UPDATE outbox.job j SET state = 'pending', sends = j.sends + 1,
     first_pos = coalesce(j.first_pos, j.pos), pos = DEFAULT
-FROM d WHERE j.ctid = d.spot RETURNING j.id
+FROM d WHERE j.ctid = d.spot RETURNING j.key, j.line
 """
 
 # An adopted event that failed once goes straight to its queue, and its kind has no taker. The oldest of each
@@ -171,7 +171,7 @@ class Chores:
             return False  # a lock or a time-out: the same rows are found again
 
     def _stage(self) -> bool:
-        count = len(self._rows(STAGE))
+        count = self._returned(STAGE)
         if count:
             self._observe(events.JobsStaged(count))
         return count == BATCH
@@ -195,7 +195,7 @@ class Chores:
             if queue not in depths:
                 depths[queue] = self._broker.depth(queue)
             if depths[queue] == 0:
-                counts.append(len(self._rows(statement, kind=kind, queue=queue, **after)))
+                counts.append(self._returned(statement, kind=kind, queue=queue, **after))
         if any(counts):
             self._observe(events.JobsRedelivered(sum(counts)))
         return max(counts) == BATCH
@@ -233,6 +233,12 @@ class Chores:
         """See which destinations have parked jobs: one may have been locked when the others came back."""
         self._destinations.align(self._ledger.parked())
         return False
+
+    def _returned(self, statement: str, **values: Any) -> int:
+        """Make jobs pending, have the reader know whose, and return how many."""
+        staged = self._rows(statement, **values)
+        self._ledger.note((key, line) for key, line in staged)
+        return len(staged)
 
     def _rows(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
         return self._term.backend.rows(statement, {"token": self._term.token, "rows": BATCH} | values)

@@ -53,41 +53,6 @@ LEFT JOIN (
 ORDER BY d.pos
 """
 
-# A loose index scan: one probe a key, however many rows wait behind each head. At most `visit` keys a time,
-# then on from there: keys that are held cost a bounded share and hide no other.
-KEYED: Final = """
-WITH RECURSIVE h AS (
-    (SELECT key, line, 1 AS n FROM outbox.job
-      WHERE state = 'pending' AND key IS NOT NULL AND key > %(after)s ORDER BY key, line LIMIT 1)
-    UNION ALL
-    SELECT n.key, n.line, h.n + 1 FROM h CROSS JOIN LATERAL (
-        SELECT key, line FROM outbox.job
-         WHERE state = 'pending' AND key IS NOT NULL AND key > h.key ORDER BY key, line LIMIT 1) n
-     WHERE h.n < %(visit)s),
-q AS MATERIALIZED (
-    SELECT r.* FROM h CROSS JOIN LATERAL (
-        SELECT {columns}, line FROM outbox.job j
-         WHERE j.state = 'pending' AND j.key = h.key AND j.line >= h.line AND j.id <> ALL(%(mine)s)
-         ORDER BY j.line LIMIT %(depth)s) r
-     WHERE h.key <> ALL(%(busy)s)
-       AND coalesce(r.line < (
-            SELECT b.line FROM outbox.job b
-             WHERE b.key = h.key AND (b.state = 'parked' OR (b.state = 'scheduled' AND b.attempt > 0))
-             ORDER BY b.line LIMIT 1), true)
-       AND (NOT %(serial)s OR NOT EXISTS (SELECT FROM outbox.job b WHERE b.key = h.key AND b.tracked
-                                           AND b.state IN ('published', 'running')))
-     LIMIT %(rows)s)
-SELECT (SELECT count(*) FROM h), (SELECT max(key) FROM h), (SELECT count(*) FROM q), {outer}
-FROM (SELECT 1) one LEFT JOIN (
-    SELECT *, {bytes} AS bytes, row_number() OVER (ORDER BY key, line) AS nth FROM q) d
-  ON bytes <= %(bytes)s OR nth = 1
-ORDER BY d.key, d.line
-""".format(
-    columns=COLUMNS,
-    outer=", ".join("d." + name.strip() for name in COLUMNS.split(",")),
-    bytes=WITHIN.format(order="key, line"),
-)
-
 # The version is compared: by id alone, a remembered confirm marks a later version that was never sent. The
 # state is spelled so that no partial index fits: for each id the planner would read all that is pending.
 NAMED: Final = """
@@ -122,7 +87,7 @@ UNPARKED: Final = f"""
 UPDATE outbox.job j SET state = 'pending', version = j.version + 1,
     first_pos = coalesce(j.first_pos, j.pos), pos = DEFAULT, error = NULL
 FROM d WHERE j.ctid = d.spot
-RETURNING {prefixed("j")}
+RETURNING j.line, {prefixed("j")}
 """
 
 UNPARK: Final = f"""
@@ -172,14 +137,6 @@ class Keyless:
     oldest: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Keyed:
-    """What a read of the keyed lane saw; the next one goes on after ``after`` ('': at the start)."""
-
-    rows: list[Row]
-    after: str
-
-
 class Ledger:
     """The jobs, as one term may read and change them.
 
@@ -190,6 +147,8 @@ class Ledger:
     def __init__(self, term: Term) -> None:
         self._term = term
         self._rows, self._row = term.backend.rows, term.backend.row
+        self.staged: dict[str, int] = {}
+        """Keys for which this leader made something pending, and where in line; the reader takes it."""
 
     def keyless(self, *, after: int, upto: int, mine: Sequence[uuid.UUID], rows: int, size: int) -> Keyless:
         """Read pending jobs without a key in (after, upto], by position: ``rows``, ``size`` bytes at most."""
@@ -197,37 +156,6 @@ class Ledger:
             KEYLESS, {"after": after, "upto": upto, "mine": list(mine), "rows": rows, "bytes": size}
         )
         return Keyless([Row(*r[2:]) for r in found if r[2] is not None], found[0][0], found[0][1])
-
-    def keyed(
-        self,
-        *,
-        after: str,
-        busy: Sequence[str],
-        mine: Sequence[uuid.UUID],
-        rows: int,
-        size: int,
-        depth: int,
-        serial: bool,
-    ) -> Keyed:
-        """Read the heads of the keys after ``after``: those that nothing in flight, parked or retried holds.
-
-        Args:
-            after: the key from which to go on.
-            busy: keys with a job in flight (none of theirs is read).
-            mine: ids in flight or awaiting their mark.
-            rows: at most so many.
-            size: at most so many bytes of payload.
-            depth: how many of one key at once; 1 keeps strict order.
-            serial: hold a key until its earlier jobs are final.
-        """
-        visit = max(4 * rows, 100)
-        values = {"after": after, "busy": list(busy), "mine": list(mine), "rows": rows, "bytes": size}
-        found = self._rows(KEYED, values | {"depth": depth, "serial": serial, "visit": visit})
-        visited, last, matched = found[0][:3]
-        got = [Row(*r[3:]) for r in found if r[3] is not None]
-        if got and (matched >= rows or len(got) < matched):
-            return Keyed(got, str(got[-1].key))
-        return Keyed(got, last if visited >= visit else "")
 
     def mark(self, rows: Sequence[Row]) -> tuple[set[uuid.UUID], set[uuid.UUID]]:
         """Record that the broker confirmed ``rows``.
@@ -261,7 +189,7 @@ class Ledger:
     def unpark(self, destination: str, rows: int) -> list[Row]:
         """Make the first ``rows`` parked jobs of a destination pending; return them, in line."""
         values = {"destination": destination, "rows": rows}
-        return sorted((Row(*r) for r in self._rows(UNPARK, values | self._fence())), key=lambda row: row.pos)
+        return sorted(self._staged(self._rows(UNPARK, values | self._fence())), key=lambda row: row.pos)
 
     def stage_probe(self, destination: str, busy: Iterable[str]) -> Row | None:
         """Make one parked job of a destination pending and return it; None if none may go before others.
@@ -271,12 +199,23 @@ class Ledger:
             busy: keys with a job in flight.
         """
         values = {"destination": destination, "busy": list(busy)}
-        found = self._row(STAGE_PROBE, values | self._fence())
-        return Row(*found) if found is not None else None
+        found = self._staged(self._rows(STAGE_PROBE, values | self._fence()))
+        return found[0] if found else None
 
     def parked(self) -> list[tuple[str, str]]:
         """Return every destination that has parked jobs, with the words of the first."""
         return [(r[0], r[1] or "") for r in self._rows(PARKED)]
+
+    def note(self, staged: Iterable[tuple[str | None, int]]) -> None:
+        """Remember whom something was made pending for: (key, line) of each row that a statement staged."""
+        for key, line in staged:
+            if key is not None:
+                self.staged[key] = min(line, self.staged.get(key, line))
+
+    def _staged(self, found: Sequence[tuple[Any, ...]]) -> list[Row]:
+        rows = [Row(*columns) for _, *columns in found]
+        self.note((row.key, line) for row, (line, *_) in zip(rows, found, strict=True))
+        return rows
 
     def _set_aside(self, rows: Sequence[Row], state: str, reason: str) -> int:
         values = {"state": state, "reason": reason[:2000]}

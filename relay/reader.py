@@ -2,8 +2,8 @@
 
 Jobs without a key are read by position at two speeds: every round what lies past the front, and in slices
 behind it what committed late. The low-water mark tells where the sweep may begin: up to it, everything is
-settled for good. Jobs with a key are read as heads of their keys, and never by a front: a late one must not
-be passed by a later one.
+settled for good. Jobs with a key are read as heads of their keys (``keys.py``), and never by a front: a late
+one must not be passed by a later one.
 
 This module remembers positions, nothing else; a new term begins at zero.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from relay.keys import Keys
 from relay.term import clock
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ SLICE: Final = 20_000
 """Positions a sweep looks at in one statement: a round stays short beside a million dead rows."""
 SLOW_SLICE: Final = 0.02
 LAST: Final = 2**62
-PIPELINED: Final = 16
 
 
 class Reader:
@@ -43,15 +43,13 @@ class Reader:
     """
 
     def __init__(self, ledger: Ledger, term: Term, settings: Settings) -> None:
-        self._ledger, self._term, self._order = ledger, term, settings.order
+        self._ledger, self._term = ledger, term
+        self._keys = Keys(term, settings.order, ledger.staged)
         self._front = self._low = self._swept = self._drawn = 0
         self._slice = SLICE
-        self._after = ""
         self._sweep_at, self._sweep_cost = 0.0, 0.0
-        # Whether the pass over the keys, and the sweep, that are under way have found nothing so far; and
-        # whether the last whole ones have.
-        self._keys_clean = self._behind_clean = True
-        self._keys_clear = self._behind_clear = False
+        # Whether the sweep that is under way has found nothing so far; and whether the last whole one has.
+        self._behind_clean, self._behind_clear = True, False
 
     def fetch(self, window: Window) -> list[Row]:
         """Read into the window's room: half of it for the keys, half of the rest for what committed late.
@@ -65,7 +63,7 @@ class Reader:
         if window.search:
             return self._suspect(window)
         self._heed_reset()
-        rows = self._keyed(window)
+        rows = self._keys.fetch(window, rows=max(1, window.room // 2), size=window.room_bytes)
         if clock() >= self._sweep_at:
             rows += self._sweep(window, rows)
         return rows + self._past_front(window, rows)
@@ -76,20 +74,20 @@ class Reader:
         self.look_afresh()
 
     def look_afresh(self) -> None:
-        """Begin a new pass over the keys and a new sweep: what was read before proves nothing about now."""
-        self._after, self._swept, self._sweep_at = "", self._low, 0.0
-        self._keys_clean = self._behind_clean = True
-        self._keys_clear = self._behind_clear = False
+        """Begin a new round over the keys and a new sweep: what was read before proves nothing about now."""
+        self._keys.look_afresh()
+        self._swept, self._sweep_at = self._low, 0.0
+        self._behind_clean, self._behind_clear = True, False
 
     @property
     def caught_up(self) -> bool:
-        """Whether the last whole pass over the keys and the last whole sweep found nothing to send."""
-        return self._keys_clear and self._behind_clear
+        """Whether the last whole round over the keys and the last whole sweep found nothing to send."""
+        return self._keys.clear and self._behind_clear
 
     @property
     def passing(self) -> bool:
-        """Whether a pass over the keys is under way: it goes on with the next read."""
-        return self._after != ""
+        """Whether a round over the keys is under way: it goes on with the next read."""
+        return self._keys.under_way
 
     @property
     def sweep_in(self) -> float:
@@ -107,28 +105,9 @@ class Reader:
         drawn = self._term.settled[0]
         if drawn < self._drawn:
             self._low = 0
+            self._keys.forget()
             self.start_over()
         self._drawn = drawn
-
-    def _keyed(self, window: Window) -> list[Row]:
-        strict = self._order != "pipelined"
-        if not self._after:
-            self._keys_clean = True
-        found = self._ledger.keyed(
-            after=self._after,
-            busy=window.keys() if strict else (),
-            mine=window.ids(),
-            rows=max(1, window.room // 2),
-            size=window.room_bytes,
-            depth=1 if strict else PIPELINED,
-            serial=self._order == "serial",
-        )
-        self._after = found.after
-        if found.rows:
-            self._keys_clean = self._keys_clear = False
-        elif not found.after:
-            self._keys_clear = self._keys_clean
-        return found.rows
 
     def _past_front(self, window: Window, taken: Sequence[Row]) -> list[Row]:
         room, size = window.room - len(taken), window.room_bytes - size_of(taken)

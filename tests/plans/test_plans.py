@@ -15,7 +15,7 @@ import pytest
 from relays import leading
 
 from outbox.states import State
-from relay import chores, ledger, term
+from relay import chores, keys, ledger, term
 from relay.cli import listing
 
 if TYPE_CHECKING:
@@ -51,7 +51,10 @@ IDS = [uuid.uuid4() for _ in range(1000)]
 FENCE = {"token": uuid.uuid4(), "term": 1}
 NAMED = {"ids": IDS, "versions": [1] * 1000} | FENCE
 RANGE = {"mine": IDS, "rows": 1000, "bytes": 8_000_000}
-KEYS = {"busy": [f"key {n}" for n in range(1000)], "visit": 2000, "depth": 1}
+HEADS = {
+    "keys": [f"key {n}" for n in range(1000)], "floors": list(range(1000)), "seen": "700:900:750,800",
+    "mine": [], "rows": 500, "bytes": 8_000_000, "depth": 1, "serial": False,
+}  # fmt: skip
 BATCH = {"rows": 500, "after": 600.0, "kind": "kind.3"} | FENCE
 DESTINATION = {"destination": "*\x1f*\x1fkind.3", "rows": 500, "busy": ["key 1"]} | FENCE
 
@@ -65,26 +68,20 @@ class Statement(NamedTuple):
     perhaps: frozenset[str] = frozenset()
 
 
-PKEY, KEYLESS, KEYED, HOLDING, PARKED = (
-    "job_pkey", "job_pending_keyless", "job_pending_keyed", "job_holding", "job_parked",
+PKEY, KEYLESS, KEYED, ARRIVED, HOLDING, PARKED = (
+    "job_pkey", "job_pending_keyless", "job_pending_keyed", "job_pending_arrived", "job_holding",
+    "job_parked",
 )  # fmt: skip
 ANY_ORDER = frozenset({"job_unfinished"})  # the plan for any values holds what serial order needs
 STATEMENTS = {
     "front": Statement(ledger.KEYLESS, RANGE | {"after": 290_000, "upto": 2**62}, {KEYLESS}),
     "front at zero": Statement(ledger.KEYLESS, RANGE | {"after": 0, "upto": 2**62}, {KEYLESS}),
     "sweep": Statement(ledger.KEYLESS, RANGE | {"after": 200_000, "upto": 220_000}, {KEYLESS}),
-    "strict": Statement(
-        ledger.KEYED, RANGE | KEYS | {"after": "", "serial": False}, {KEYED, HOLDING}, ANY_ORDER
-    ),
-    "serial": Statement(
-        ledger.KEYED, RANGE | KEYS | {"after": "key 2", "serial": True}, {KEYED, HOLDING, "job_unfinished"}
-    ),
-    "pipelined": Statement(
-        ledger.KEYED,
-        RANGE | KEYS | {"after": "", "serial": False, "depth": 16, "busy": []},
-        {KEYED, HOLDING},
-        ANY_ORDER,
-    ),
+    "strict": Statement(keys.HEADS, HEADS, {KEYED, HOLDING}, ANY_ORDER),
+    "serial": Statement(keys.HEADS, HEADS | {"serial": True}, {KEYED, HOLDING, "job_unfinished"}),
+    "pipelined": Statement(keys.HEADS, HEADS | {"depth": 16, "mine": IDS}, {KEYED, HOLDING}, ANY_ORDER),
+    "arrived": Statement(keys.ARRIVED, {"since": "900", "running": ["750", "800"], "rows": 5000}, {ARRIVED}),
+    "walk": Statement(keys.WALK, {"xid": "0", "line": 0, "upto": "1000000", "rows": 2000}, {ARRIVED}),
     "mark": Statement(ledger.MARK, NAMED, {PKEY}),
     "park": Statement(ledger.SET_ASIDE, NAMED | {"state": "parked", "reason": "down"}, {PKEY}),
     "still pending": Statement(ledger.STILL_PENDING, NAMED, {PKEY}),

@@ -5,54 +5,19 @@ from __future__ import annotations
 import random
 import threading
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from relays import add, settings
+from desk import Desk
+from relays import add
 
 from relay import reader as module
-from relay.ledger import Ledger
-from relay.reader import SWEEP_EVERY, Reader
-from relay.window import Window
+from relay.reader import SWEEP_EVERY
 
 if TYPE_CHECKING:
     from databases import Database
 
-    from relay.row import Row
     from relay.term import Term
-
-
-class Desk:
-    """A reader with a window; what is read is sent and marked, as a test says."""
-
-    def __init__(
-        self, database: Database, term: Term, rows: int = 1000, size: int = 10**9, **changes: Any
-    ) -> None:
-        self.term, self.ledger, self.window = term, Ledger(term), Window(rows, size)
-        self.reader = Reader(self.ledger, term, settings(database, **changes))
-        self._tag = 0
-
-    def fetch(self) -> list[uuid.UUID]:
-        return [each.id for each in self.reader.fetch(self.window)]
-
-    def fly(self, rows: list[Row]) -> None:
-        for each in rows:
-            self._tag += 1
-            self.window.fly(self._tag, each)
-
-    def publish(self) -> list[uuid.UUID]:
-        """Read, send, confirm and mark."""
-        rows = self.reader.fetch(self.window)
-        self.fly(rows)
-        self.window.acked(self._tag, multiple=True)
-        marked, _ = self.ledger.mark(self.window.unmarked())
-        self.window.forget(self.window.unmarked())
-        assert marked == {each.id for each in rows}
-        return [each.id for each in rows]
-
-    def beat(self) -> None:
-        self.term._beaten = 0.0
-        self.term.beat()
 
 
 @pytest.fixture

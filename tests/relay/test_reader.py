@@ -2,55 +2,19 @@
 
 from __future__ import annotations
 
-import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from relays import add, row, settings
+from desk import Desk
+from relays import add, row
 
 from relay import reader as module
-from relay.ledger import Ledger
-from relay.reader import SWEEP_EVERY, Reader
-from relay.window import Window
+from relay.reader import SWEEP_EVERY
 
 if TYPE_CHECKING:
     from databases import Database
 
-    from relay.row import Row
     from relay.term import Term
-
-
-class Desk:
-    """A reader with a window; what is read is sent and marked, as a test says."""
-
-    def __init__(
-        self, database: Database, term: Term, rows: int = 1000, size: int = 10**9, **changes: Any
-    ) -> None:
-        self.term, self.ledger, self.window = term, Ledger(term), Window(rows, size)
-        self.reader = Reader(self.ledger, term, settings(database, **changes))
-        self._tag = 0
-
-    def fetch(self) -> list[uuid.UUID]:
-        return [each.id for each in self.reader.fetch(self.window)]
-
-    def fly(self, rows: list[Row]) -> None:
-        for each in rows:
-            self._tag += 1
-            self.window.fly(self._tag, each)
-
-    def publish(self) -> list[uuid.UUID]:
-        """Read, send, confirm and mark."""
-        rows = self.reader.fetch(self.window)
-        self.fly(rows)
-        self.window.acked(self._tag, multiple=True)
-        marked, _ = self.ledger.mark(self.window.unmarked())
-        self.window.forget(self.window.unmarked())
-        assert marked == {each.id for each in rows}
-        return [each.id for each in rows]
-
-    def beat(self) -> None:
-        self.term._beaten = 0.0
-        self.term.beat()
 
 
 @pytest.fixture
@@ -159,33 +123,6 @@ def test_what_stays_unsent_is_not_caught_up(desk: Desk, database: Database, now:
         desk.fetch()
         now[0] += SWEEP_EVERY
         assert not desk.reader.caught_up
-
-
-def test_a_pass_over_many_held_keys_goes_on_and_comes_to_its_end(
-    database: Database, term: Term, now: list[float]
-) -> None:
-    add(database, 600, key=lambda n: f"k{n:04}")
-    desk = Desk(database, term, rows=1000)
-    desk.fly([row(key=f"k{n:04}", id=uuid.uuid4()) for n in range(600)])
-    reads = 0
-    desk.window._most = 602  # room for two: a read visits a hundred keys
-    desk.window.limit = 602.0
-    while reads == 0 or desk.reader.passing:
-        assert desk.fetch() == []
-        reads += 1
-    assert reads == 7
-    assert desk.reader.caught_up
-
-
-def test_pipelined_reads_many_of_a_key_and_strict_one(database: Database, term: Term) -> None:
-    add(database, 40, key="k")
-    assert len(Desk(database, term).fetch()) == 1
-    pipelined = Desk(database, term, order="pipelined")
-    first = pipelined.reader.fetch(pipelined.window)
-    pipelined.fly(first)
-    second = pipelined.fetch()
-    assert len(first) == len(second) == 16
-    assert not {each.id for each in first} & set(second)
 
 
 def test_strict_has_one_of_a_key_in_flight(desk: Desk, database: Database) -> None:
