@@ -37,9 +37,10 @@ ARRIVALS: Final = 5000
 """Rows that one look takes in; after more of them a walk is cheaper."""
 STRIDE: Final = 2000
 """Rows of a slice of a walk."""
-SPAN: Final = 2**20
-"""Transactions of the first slice; the next ones grow while they are quick."""
-SLOW: Final = 0.01
+SPAN: Final = 64
+"""Transactions of a slice at first; it grows while it is quick, and shrinks towards the end."""
+SHARE: Final = 8
+SLOW: Final = 0.004
 WALK_EVERY: Final = 60.0
 WALK_AGAIN: Final = 0.25
 WALK_SHARE: Final = 20
@@ -183,22 +184,28 @@ class Keys:
 
     def _walk(self) -> None:
         """Go on, for a slice, through all that is pending, and meet its keys."""
-        if self._at is None:
-            rest = max(WALK_AGAIN if self._missed else WALK_EVERY, WALK_SHARE * self._cost)
-            if clock() < self._walked_at + rest:
-                return
+        if self._at is None and self._walk_is_due:
             self._at, self._end, self._cost = (0, 0), int(self._seen.split(":")[1]), 0.0
             self._missed, self._walk_clean = False, True
-        if len(self._floors) >= MOST:
-            return
         began = clock()
-        upto = self._at[0] + self._span
+        while (at := self._at) is not None and len(self._floors) < MOST:
+            self._slice(*at)
+            if clock() - began >= SLOW:
+                break
+        self._cost += clock() - began
+
+    @property
+    def _walk_is_due(self) -> bool:
+        rest = max(WALK_AGAIN if self._missed else WALK_EVERY, WALK_SHARE * self._cost)
+        return clock() >= self._walked_at + rest
+
+    def _slice(self, xid: int, line: int) -> None:
+        upto = xid + min(self._span, SPAN + (self._end - xid) // SHARE)
         upto = upto if upto < self._end else LAST
-        values = {"xid": str(self._at[0]), "line": self._at[1], "upto": str(upto), "rows": STRIDE}
-        self._meet(self._rows(WALK, values), upto)
+        began = clock()
+        self._meet(self._rows(WALK, {"xid": str(xid), "line": line, "upto": str(upto), "rows": STRIDE}), upto)
         took = clock() - began
-        self._cost += took
-        self._span = max(1, self._span // 4) if took > SLOW else min(LAST, self._span * 4)
+        self._span = max(1, self._span // 4) if took > SLOW else min(LAST, self._span * 2)
 
     def _meet(self, found: Sequence[tuple[int, int, str]], upto: int) -> None:
         for xid, line, key in found:

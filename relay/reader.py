@@ -27,9 +27,12 @@ if TYPE_CHECKING:
 SWEEP_EVERY: Final = 0.25
 """Seconds between two sweeps at the least; a sweep that took long waits twenty times its own time."""
 SWEEP_SHARE: Final = 20
-SLICE: Final = 20_000
+SLICE: Final = 4000
 """Positions a sweep looks at in one statement: a round stays short beside a million dead rows."""
-SLOW_SLICE: Final = 0.02
+LONGEST_SLICE: Final = 8000
+STRIDE: Final = 32_000
+"""Positions of one read towards the tip: all below may be dead, and a statement that reads on times out."""
+SLOW_SLICE: Final = 0.004
 LAST: Final = 2**62
 
 
@@ -46,6 +49,7 @@ class Reader:
         self._ledger, self._term = ledger, term
         self._keys = Keys(term, settings.order, ledger.staged)
         self._front = self._low = self._swept = self._drawn = 0
+        self._tip = term.tip
         self._slice = SLICE
         self._sweep_at, self._sweep_cost = 0.0, 0.0
         # Whether the sweep that is under way has found nothing so far; and whether the last whole one has.
@@ -70,6 +74,7 @@ class Reader:
 
     def start_over(self) -> None:
         """Read again behind the front: what was to be sent, or in flight there, is unknown now."""
+        self._tip = max(self._tip, self._front)
         self._front = self._low
         self.look_afresh()
 
@@ -82,7 +87,12 @@ class Reader:
     @property
     def caught_up(self) -> bool:
         """Whether the last whole round over the keys and the last whole sweep found nothing to send."""
-        return self._keys.clear and self._behind_clear
+        return self._keys.clear and self._behind_clear and not self.far_behind
+
+    @property
+    def far_behind(self) -> bool:
+        """Whether the front has yet to come to where it was, or to where the last leader's may have been."""
+        return self._front < self._tip
 
     @property
     def passing(self) -> bool:
@@ -104,7 +114,7 @@ class Reader:
         """Begin at zero if the sequence did (TRUNCATE … RESTART IDENTITY): new rows would lie behind us."""
         drawn = self._term.settled[0]
         if drawn < self._drawn:
-            self._low = 0
+            self._low = self._front = self._tip = 0
             self._keys.forget()
             self.start_over()
         self._drawn = drawn
@@ -113,12 +123,15 @@ class Reader:
         room, size = window.room - len(taken), window.room_bytes - size_of(taken)
         if room <= 0 or size <= 0:
             return []
+        upto = min(self._front + STRIDE, self._tip) if self.far_behind else LAST
         found = self._ledger.keyless(
-            after=self._front, upto=LAST, mine=window.ids(), rows=room, size=size
+            after=self._front, upto=upto, mine=window.ids(), rows=room, size=size
         ).rows
         if found:
             self._front = found[-1].pos
             self._behind_clear = False
+        elif upto < LAST:
+            self._front = upto
         return found
 
     def _sweep(self, window: Window, taken: Sequence[Row]) -> list[Row]:
@@ -153,7 +166,7 @@ class Reader:
         began = clock()
         found = self._ledger.keyless(after=after, upto=upto, mine=window.ids(), rows=room, size=size)
         slow = clock() - began > SLOW_SLICE
-        self._slice = max(1000, self._slice // 2) if slow else min(SLICE * 50, self._slice * 2)
+        self._slice = max(500, self._slice // 2) if slow else min(LONGEST_SLICE, self._slice * 2)
         if after == self._low and found.xmin > settled_xid:
             # Everything up to settled_pos has committed or never will: no need to look below the oldest one
             # left.

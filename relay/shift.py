@@ -107,7 +107,7 @@ class Shift:
         except Postponed:
             self._give_back()
             raise
-        self._busy = self._busy or bool(rows or self._probes)
+        self._busy = self._busy or bool(rows or self._probes) or self._reader.far_behind
         return rows
 
     def send(self, rows: Sequence[Row]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from desk import Desk
 from relays import add
 
+from relay import keys
 from relay import reader as module
 from relay.reader import SWEEP_EVERY
 
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from databases import Database
 
     from relay.term import Term
+
+
+@pytest.fixture(autouse=True)
+def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Walk to the end in one read, however busy the machine is."""
+    monkeypatch.setattr(keys, "SLOW", 60.0)
 
 
 @pytest.fixture
