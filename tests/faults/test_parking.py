@@ -91,6 +91,7 @@ def test_on_a_virtual_transport_an_unbound_kind_is_parked_too(database: Database
         assert [message.properties["message_id"] for message in taken] == [str(each) for each in ids]
 
 
+@pytest.mark.measured
 @pytest.mark.parametrize("waiting", [5_000, pytest.param(100_000, marks=pytest.mark.long)])
 def test_parked_jobs_cost_the_others_no_speed(
     database: Database, amqp_url: str, waiting: int, figures: Figures

@@ -65,6 +65,7 @@ def learn(database: Database) -> None:
     database.execute("ANALYZE outbox.job, outbox.transition")
 
 
+@pytest.mark.measured
 @pytest.mark.parametrize("belief", [forget, learn])
 def test_no_statement_is_slow_whatever_the_planner_believes(
     database: Database, belief: Callable[[Database], None]
