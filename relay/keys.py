@@ -132,6 +132,11 @@ class Keys:
         """Whether a round over the keys, or a walk, goes on with the next read."""
         return self._round > 0 or self._at is not None
 
+    @property
+    def walking(self) -> bool:
+        """Whether a walk is under way that the next read takes further."""
+        return self._at is not None and len(self._floors) < MOST
+
     def fetch(self, window: Window, *, rows: int, size: int) -> list[Row]:
         """Read heads of keys that nothing in flight, parked or retried holds.
 

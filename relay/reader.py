@@ -87,10 +87,15 @@ class Reader:
     @property
     def caught_up(self) -> bool:
         """Whether the last whole round over the keys and the last whole sweep found nothing to send."""
-        return self._keys.clear and self._behind_clear and not self.far_behind
+        return self._keys.clear and self._behind_clear and not self._far_behind
 
     @property
-    def far_behind(self) -> bool:
+    def catching_up(self) -> bool:
+        """Whether the next read goes on at once, although this one may have found nothing."""
+        return self._far_behind or self._keys.walking
+
+    @property
+    def _far_behind(self) -> bool:
         """Whether the front has yet to come to where it was, or to where the last leader's may have been."""
         return self._front < self._tip
 
@@ -123,7 +128,7 @@ class Reader:
         room, size = window.room - len(taken), window.room_bytes - size_of(taken)
         if room <= 0 or size <= 0:
             return []
-        upto = min(self._front + STRIDE, self._tip) if self.far_behind else LAST
+        upto = min(self._front + STRIDE, self._tip) if self._far_behind else LAST
         found = self._ledger.keyless(
             after=self._front, upto=upto, mine=window.ids(), rows=room, size=size
         ).rows

@@ -107,7 +107,7 @@ class Shift:
         except Postponed:
             self._give_back()
             raise
-        self._busy = self._busy or bool(rows or self._probes) or self._reader.far_behind
+        self._busy = self._busy or bool(rows or self._probes) or self._reader.catching_up
         return rows
 
     def send(self, rows: Sequence[Row]) -> None:
