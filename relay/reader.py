@@ -128,16 +128,20 @@ class Reader:
         room, size = window.room - len(taken), window.room_bytes - size_of(taken)
         if room <= 0 or size <= 0:
             return []
-        upto = min(self._front + STRIDE, self._tip) if self._far_behind else LAST
-        found = self._ledger.keyless(
-            after=self._front, upto=upto, mine=window.ids(), rows=room, size=size
-        ).rows
-        if found:
-            self._front = found[-1].pos
-            self._behind_clear = False
-        elif upto < LAST:
-            self._front = upto
+        found: list[Row] = []
+        if self._far_behind:
+            upto = min(self._front + STRIDE, self._tip)
+            found = self._ahead(window, upto, room, size)
+            self._front = found[-1].pos if found else upto
+        if not found and not self._far_behind:
+            found = self._ahead(window, LAST, room, size)
+            self._front = found[-1].pos if found else self._front
+        self._behind_clear = self._behind_clear and not found
         return found
+
+    def _ahead(self, window: Window, upto: int, room: int, size: int) -> list[Row]:
+        mine = window.ids()
+        return self._ledger.keyless(after=self._front, upto=upto, mine=mine, rows=room, size=size).rows
 
     def _sweep(self, window: Window, taken: Sequence[Row]) -> list[Row]:
         """Look behind the front, for a moment, for what committed late; the next round goes on from there.

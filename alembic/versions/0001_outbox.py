@@ -73,13 +73,10 @@ CREATE TABLE outbox.job (
 INDEXES = (
     "CREATE INDEX job_pending_keyless ON outbox.job (pos) WHERE state = 'pending' AND key IS NULL",
     "CREATE INDEX job_pending_keyed ON outbox.job (key, line) WHERE state = 'pending' AND key IS NOT NULL",
-    # By the transaction that added them: what has committed since a snapshot is found in as many steps as there are rows.
-    # Its condition is spelled otherwise than that of the index above, so that no statement can take one for the other.
+    # For what has committed since a snapshot; spelled so that no plan takes it for the one above.
     "CREATE INDEX job_pending_arrived ON outbox.job (xid, line) WHERE state = 'pending' AND coalesce(key, '') <> ''",
-    """CREATE INDEX job_holding ON outbox.job (key, line)
-       WHERE key IS NOT NULL AND (state = 'parked' OR (state = 'scheduled' AND attempt > 0))""",
-    """CREATE INDEX job_unfinished ON outbox.job (key, line)
-       WHERE key IS NOT NULL AND tracked AND state IN ('published', 'running')""",
+    "CREATE INDEX job_holding ON outbox.job (key, line) WHERE key IS NOT NULL AND (state = 'parked' OR (state = 'scheduled' AND attempt > 0))",
+    "CREATE INDEX job_unfinished ON outbox.job (key, line) WHERE key IS NOT NULL AND tracked AND state IN ('published', 'running')",
     "CREATE INDEX job_due ON outbox.job (available_at) WHERE state = 'scheduled'",
     """CREATE INDEX job_parked ON outbox.job
        ((coalesce(exchange, '*') || chr(31) || coalesce(routing_key, '*') || chr(31) || kind), line)

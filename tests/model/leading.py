@@ -110,7 +110,11 @@ class Leading:
     def _read(self, before: World, n: int) -> None:
         """Read from the low water on: a model that does not care for positions finds all that may go."""
         self._reader.start_over()
-        rows = [self._known(row) for row in self._reader.fetch(self._window)]
+        reads = [self._reader.fetch(self._window)]
+        while self._reader.catching_up:
+            reads.append(self._reader.fetch(self._window))
+        reads.append(self._reader.fetch(self._window))
+        rows = [self._known(row) for read in reads for row in read]
         setting = Setting(Rules(), Scope("all that may go", window=1000))
         ((_, world),) = list(reader(before, setting, n))
         assert set(rows) == set(world.relays[n].plan)

@@ -235,68 +235,6 @@ def test_a_key_with_nothing_to_send_is_forgotten_and_a_late_one_found_at_its_flo
     assert floors(desk) == {"k": 3}
 
 
-def test_more_arrivals_than_a_look_takes_in_are_walked_through(
-    desk: Desk, database: Database, now: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(keys, "ARRIVALS", 50)
-    monkeypatch.setattr(keys, "STRIDE", 20)
-    assert desk.publish() == []
-    jobs = add(database, 200, key=lambda n: f"k{n % 100}")
-    published: list[uuid.UUID] = []
-    for _ in range(40):
-        published += desk.publish()
-        now[0] += keys.WALK_AGAIN
-    assert set(published) == set(jobs)
-    assert len(published) == len(jobs)
-    assert desk.reader._keys._whole
-
-
-@pytest.mark.parametrize("held", [0, 35])
-def test_more_keys_than_are_remembered(
-    database: Database, term: Term, now: list[float], monkeypatch: pytest.MonkeyPatch, held: int
-) -> None:
-    """Those that are held give way; the lane comes to an end all the same."""
-    monkeypatch.setattr(keys, "MOST", 10)
-    desk = Desk(database, term)
-    desk.ledger.park([row(id=job) for job in add(database, held, key=lambda n: f"k{n}")], "down")
-    jobs = add(database, 100, key=lambda n: f"k{n % 50}")
-    published: list[uuid.UUID] = []
-    for _ in range(100):
-        published += desk.publish()
-        now[0] += keys.WALK_AGAIN
-        assert len(floors(desk)) <= 10
-    assert set(published) == {job for n, job in enumerate(jobs) if n % 50 >= held}
-    assert len(published) == len(set(published))
-    desk.reader.look_afresh()
-    while not desk.reader._keys.clear:
-        assert desk.publish() == []
-        now[0] += keys.WALK_AGAIN
-
-
-def test_a_walk_finds_what_nobody_told_of(desk: Desk, database: Database, now: list[float]) -> None:
-    (job,) = add(database, key="k", state="scheduled", available_at="2000-01-01")
-    assert desk.publish() == []
-    desk.term.backend.rows(chores.STAGE, {"token": desk.term.token, "rows": 500})
-    assert desk.publish() == []
-    now[0] += keys.WALK_EVERY
-    assert desk.publish() == [job]
-
-
-def test_a_walk_goes_in_slices(
-    desk: Desk, database: Database, now: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(keys, "STRIDE", 10)
-    monkeypatch.setattr(keys, "SLOW", 0.0)
-    for n in range(5):
-        add(database, 15, key=lambda i, n=n: f"k{n} {i}")
-    met = []
-    while desk.reader.passing or not met:
-        assert desk.publish() is not None
-        met.append(len(floors(desk)))
-    assert desk.reader._keys._whole
-    assert max(met) < 75
-
-
 def test_order_holds_among_writers_of_any_speed(database: Database, term: Term) -> None:
     """Of two jobs of a key whose transactions did not overlap the first goes first, whatever else is open."""
     desk, done = Desk(database, term), dict[uuid.UUID, tuple[str, float, float]]()
