@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pika
 import pytest
 from click.testing import CliRunner
+from desk import Desk
 from operating import Jobs
 from relays import Line, election, leading, line, settings
 from replicas import Replica
 from senders import Sender
 
-from relay import cli, sandbox
+from relay import cli, keys, sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -145,3 +146,15 @@ def win() -> Iterator[Callable[[Election], Term]]:
     yield campaign
     for term in won:
         term.backend.close()
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the reader walk to the end in one read, however busy the machine is."""
+    monkeypatch.setattr(keys, "SLOW", 60.0)
+
+
+@pytest.fixture
+def desk(database: Database, term: Term) -> Desk:
+    """Return a reader with its window, and no broker."""
+    return Desk(database, term)

@@ -23,15 +23,7 @@ ADD = "INSERT INTO outbox.job (id, kind, key, payload) VALUES (%s, 'a.b', %s, '{
 RETRY = "UPDATE outbox.job SET state = 'scheduled', version = version + 1, attempt = 1 WHERE id = %s"
 
 
-@pytest.fixture(autouse=True)
-def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Walk to the end in one read, however busy the machine is."""
-    monkeypatch.setattr(keys, "SLOW", 60.0)
-
-
-@pytest.fixture
-def desk(database: Database, term: Term) -> Desk:
-    return Desk(database, term)
+pytestmark = pytest.mark.usefixtures("unhurried")
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import pytest
 from desk import Desk
 from relays import add, row
 
-from relay import keys
 from relay import reader as module
 from relay.reader import SWEEP_EVERY
 
@@ -18,15 +17,7 @@ if TYPE_CHECKING:
     from relay.term import Term
 
 
-@pytest.fixture(autouse=True)
-def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Walk to the end in one read, however busy the machine is."""
-    monkeypatch.setattr(keys, "SLOW", 60.0)
-
-
-@pytest.fixture
-def desk(database: Database, term: Term) -> Desk:
-    return Desk(database, term)
+pytestmark = pytest.mark.usefixtures("unhurried")
 
 
 @pytest.fixture

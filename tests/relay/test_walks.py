@@ -18,15 +18,7 @@ if TYPE_CHECKING:
     from relay.term import Term
 
 
-@pytest.fixture(autouse=True)
-def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Walk to the end in one read, however busy the machine is."""
-    monkeypatch.setattr(keys, "SLOW", 60.0)
-
-
-@pytest.fixture
-def desk(database: Database, term: Term) -> Desk:
-    return Desk(database, term)
+pytestmark = pytest.mark.usefixtures("unhurried")
 
 
 @pytest.fixture
