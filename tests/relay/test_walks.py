@@ -49,6 +49,17 @@ def test_more_arrivals_than_a_look_takes_in_are_walked_through(
     assert desk.reader._keys._whole
 
 
+def test_what_was_left_out_still_goes_before_what_came_later(
+    desk: Desk, database: Database, now: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert desk.publish() == []
+    monkeypatch.setattr(keys, "ARRIVALS", 2)
+    *taken, left_out = add(database, 3, key=lambda n: "xyk"[n])
+    assert desk.publish() == taken
+    (later,) = add(database, key="k")
+    assert [desk.publish(), desk.publish()] == [[left_out], [later]]
+
+
 @pytest.mark.parametrize("held", [0, 35])
 def test_more_keys_than_are_remembered(
     database: Database, term: Term, now: list[float], monkeypatch: pytest.MonkeyPatch, held: int
