@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from relay.sandbox.leash import Leash
@@ -90,8 +91,7 @@ class Process:
             while not (event := found()):
                 over = not any(reader.is_alive() for reader in self._readers)
                 if over or time.monotonic() > deadline:
-                    why = f"exit code {self._popen.poll()}" if over else f"not within {timeout} s"
-                    raise AssertionError(f"no {wanted}: {why}\n{self.story()}")
+                    raise AssertionError(f"no {wanted}: {self._why(timeout, over=over)}\n{self.story()}")
                 self._heard.wait(0.05)
         return event
 
@@ -148,6 +148,13 @@ class Process:
         for stream in (self._popen.stdout, self._popen.stderr):
             if stream:
                 stream.close()
+
+    def _why(self, timeout: float, *, over: bool) -> str:
+        if not over:
+            return f"not within {timeout} s"
+        with suppress(subprocess.TimeoutExpired):
+            self._popen.wait(1)  # its pipes close a moment before it has ended
+        return f"exit code {self._popen.poll()}"
 
     def _read(self, stream: Any, note: Callable[[str], None]) -> None:
         for line in stream:

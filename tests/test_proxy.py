@@ -121,7 +121,9 @@ def test_a_refusal_is_a_refusal_until_it_is_taken_back(wire: Proxy) -> None:
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", wire.port))
     wire.accept()
-    socket.create_connection(("127.0.0.1", wire.port)).close()
+    with socket.create_connection(("127.0.0.1", wire.port)) as again:
+        again.sendall(b"a")
+        assert again.recv(1) == b"A"
 
 
 def test_a_delay_is_paid_once_each_way(wire: Proxy, client: socket.socket) -> None:
