@@ -74,7 +74,7 @@ def faults(amqp_url: str, pipeline: Pipeline) -> list[Callable[[threading.Event]
     def give_back(over: threading.Event) -> None:
         with line(amqp_url) as opened:
             opened.channel.queue_unbind("collected", "outbox", WANDERING)
-            over.wait(random.uniform(0.1, 0.6))
+            over.wait(random.uniform(0.3, 0.6))
             opened.channel.queue_bind("collected", "outbox", WANDERING)
 
     def kill(_over: threading.Event) -> None:
