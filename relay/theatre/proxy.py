@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER of 0 s: close() sends RST, as a firewall or a dead machine would
 _CHUNK = 65_536
+_LAST_LOOK = 1.0
 
 
 def reset(end: asyncio.StreamWriter) -> None:
@@ -140,9 +141,12 @@ class Proxy:
     async def _end(self) -> None:
         await self._refuse()
         left = asyncio.all_tasks() - {asyncio.current_task()}
+        if left:  # asyncio's own, taking what has just come: cancelled, they would leave it open
+            await asyncio.wait(left, timeout=_LAST_LOOK)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.sleep(0)  # what was reset is closed in the loop's next turn
 
     def _connected(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         if self._listener is None:  # it was on its way in when we began to refuse

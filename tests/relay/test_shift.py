@@ -155,13 +155,13 @@ def test_a_full_queue_makes_its_jobs_wait_and_no_others(
     add(database, 50, kind="full.kind")
     add(database, 50, kind="full.kind", key=lambda n: f"k{n}")
     with relaying(database, amqp_url) as running:
-        eventually(lambda: sum(b.nacked for b in running.of(events.BatchPublished)) > 80)
+        eventually(lambda: running.of(events.DestinationResting))
         assert {resting.destination for resting in running.of(events.DestinationResting)} == {"full.kind"}
-        first = sum(b.nacked for b in running.of(events.BatchPublished))
         for round_ in range(1, 11):
             add(database, 20, kind="free.kind")
             eventually(lambda n=round_: look.depth("free") == 20 * n)
-        assert sum(b.nacked for b in running.of(events.BatchPublished)) - first <= 20
+        # The ninety that do not fit, once at the most, and a few that looked whether there is room.
+        assert sum(b.nacked for b in running.of(events.BatchPublished)) <= 90 + 20
         look.channel.queue_purge("full")
         eventually(lambda: look.take("full") is None or states(database) == {"published": 300}, 60)
 
