@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import light
 import pytest
 import redis
 from bouncer import PgBouncer
@@ -91,12 +92,20 @@ def servers(pytestconfig: pytest.Config) -> Servers:
 
 
 @pytest.fixture(scope="session")
-def postgres(
-    servers: Servers, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[AnyServer]:
+def server_folder() -> Iterator[Path]:
+    """Where servers that tests share have their data."""
+    with light.folder() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def postgres(servers: Servers, pytestconfig: pytest.Config, server_folder: Path) -> Iterator[AnyServer]:
     """PostgreSQL, shared by all tests: never stop it. See ``own_postgres``."""
-    folder = tmp_path_factory.mktemp("postgres")
-    yield from servers.first("postgres", pytestconfig.getoption("db"), postgres_sources(folder, {}))
+    sources = postgres_sources(server_folder / "postgres", {})
+    for server in servers.first("postgres", pytestconfig.getoption("db"), sources):
+        if isinstance(server, sandbox.Postgres):
+            light.quick_login(server.url)
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -122,11 +131,12 @@ def empty_database(databases: Databases) -> Iterator[Database]:
 
 
 @pytest.fixture
-def own_postgres(servers: Servers, pytestconfig: pytest.Config, tmp_path: Path) -> Iterator[sandbox.Postgres]:
+def own_postgres(servers: Servers, pytestconfig: pytest.Config) -> Iterator[sandbox.Postgres]:
     """A PostgreSQL of the test's own, to kill, freeze and restart."""
     asked = pytestconfig.getoption("db")
-    sources = [(kind, partial(sandbox.postgres, tmp_path / "postgres", source=kind)) for kind in _PRIVATE]
-    yield from servers.first("own postgres", asked if asked in _PRIVATE else "auto", sources)
+    with light.folder() as made:
+        sources = [(kind, partial(sandbox.postgres, made / "postgres", source=kind)) for kind in _PRIVATE]
+        yield from servers.first("own postgres", asked if asked in _PRIVATE else "auto", sources)
 
 
 @pytest.fixture
@@ -138,17 +148,16 @@ def own_database(own_postgres: sandbox.Postgres) -> Iterator[Database]:
 def _in(databases: Databases) -> Iterator[Database]:
     # Not dropped: the server may be dead by now, and it goes away as a whole.
     database = databases.kept()
+    databases.close()
     yield database
     database.engine.dispose()
 
 
 @pytest.fixture(scope="session")
-def rabbitmq(
-    servers: Servers, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Broker]:
+def rabbitmq(servers: Servers, pytestconfig: pytest.Config, server_folder: Path) -> Iterator[Broker]:
     """RabbitMQ, shared by all tests: never stop it. See ``own_rabbitmq``."""
-    folder = tmp_path_factory.mktemp("rabbitmq")
-    yield from servers.first("rabbitmq", pytestconfig.getoption("broker"), rabbitmq_sources(folder))
+    sources = rabbitmq_sources(server_folder / "rabbitmq")
+    yield from servers.first("rabbitmq", pytestconfig.getoption("broker"), sources)
 
 
 @pytest.fixture(scope="session")

@@ -83,6 +83,7 @@ class Databases:
         self._server = server
         self._names = (f"test_{secrets.token_hex(3)}_{number}" for number in itertools.count())
         self._template: str | None = None
+        self._session: psycopg.Connection | None = None
 
     @contextmanager
     def empty(self) -> Iterator[Database]:
@@ -112,9 +113,11 @@ class Databases:
             yield database
 
     def close(self) -> None:
-        """Drop the template."""
+        """Drop the template, and let go of the server."""
         if self._template is not None:
             self._drop(self._template)
+        if self._session is not None:
+            self._session.close()
 
     def _migrate(self) -> str:
         from relay import migrations  # noqa: PLC0415 - alembic takes 0.2 s, and most tests need no database
@@ -139,5 +142,7 @@ class Databases:
         self._admin(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
     def _admin(self, query: sql.Composed) -> None:
-        with psycopg.connect(self._server.url, autocommit=True) as connection:
-            connection.execute(query)
+        # One session for all of them: to log in costs as much as to make a database.
+        if self._session is None or self._session.closed:
+            self._session = psycopg.connect(self._server.url, autocommit=True)
+        self._session.execute(query)
