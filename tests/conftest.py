@@ -27,6 +27,7 @@ from servers import (
     rabbitmq_sources,
     valkey_sources,
 )
+from shifts import Shifts, in_order
 
 from relay import sandbox
 from relay.theatre.proxy import Proxy
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from xdist.remote import Producer
     from xdist.workermanage import WorkerController
 
     from relay.sandbox.binaries import Source
@@ -83,6 +85,17 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_testnodedown(node: WorkerController) -> None:
     """Take over a worker's account; one that crashed left none."""
     node.config.stash[_SERVERS].join(getattr(node, "workeroutput", {}).get("servers", ({}, {})))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Shifts | None:
+    """Share the tests out; ``--dist`` can ask for another way."""
+    return Shifts(config, log) if config.getoption("dist") == "loadscope" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest."""
+    in_order(items)
 
 
 @pytest.fixture(scope="session")
@@ -175,20 +188,20 @@ def amqp_url(virtual_hosts: VirtualHosts) -> str:
     return virtual_hosts.next_url()
 
 
-@pytest.fixture(scope="module")
-def module_rabbitmq(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[sandbox.RabbitMQ]:
-    """RabbitMQ of the module's own; ask for ``own_rabbitmq``, which mends it between tests."""
-    folder = tmp_path_factory.mktemp("own-rabbitmq")
-    yield from servers.first("own rabbitmq", "auto", [("binary", lambda: sandbox.rabbitmq(folder))])
+@pytest.fixture(scope="session")
+def torn_rabbitmq(servers: Servers, server_folder: Path) -> Iterator[sandbox.RabbitMQ]:
+    """RabbitMQ beside the shared one; ask for ``own_rabbitmq``, which mends it between tests."""
+    sources = [("binary", lambda: sandbox.rabbitmq(server_folder / "own-rabbitmq"))]
+    yield from servers.first("own rabbitmq", "auto", sources)
 
 
 @pytest.fixture
-def own_rabbitmq(module_rabbitmq: sandbox.RabbitMQ) -> Iterator[sandbox.RabbitMQ]:
-    """RabbitMQ to kill, freeze and restart. It takes 5 s to start: the tests of a module share it."""
-    module_rabbitmq.resume()
-    module_rabbitmq.start()
-    yield module_rabbitmq
-    module_rabbitmq.resume()
+def own_rabbitmq(torn_rabbitmq: sandbox.RabbitMQ) -> Iterator[sandbox.RabbitMQ]:
+    """RabbitMQ to kill, freeze and restart. It takes 5 s to start: all tests that ask for it share it."""
+    torn_rabbitmq.resume()
+    torn_rabbitmq.start()
+    yield torn_rabbitmq
+    torn_rabbitmq.resume()
 
 
 @pytest.fixture
