@@ -215,6 +215,7 @@ def test_drain_waits_for_what_a_full_queue_nacked(database: Database, amqp_url: 
     assert len(taken) == 30
 
 
+@pytest.mark.measured
 def test_an_idle_relay_hears_every_commit(database: Database, amqp_url: str, look: Line) -> None:
     """Commits at any moment, also while it falls asleep: none waits for the next poll of a second."""
     look.bind("all")

@@ -39,8 +39,8 @@ def test_nothing_ends_it_but_time(waiter: Waiter) -> None:
 
 
 def test_no_time_is_no_sleep(waiter: Waiter) -> None:
-    assert slept(waiter, 0) < 0.1
-    assert slept(waiter, -1) < 0.1
+    for seconds in (0, -1):
+        assert min(slept(waiter, seconds) for _ in range(3)) < 0.1
 
 
 def test_a_wake_up_ends_it(waiter: Waiter) -> None:
