@@ -7,7 +7,7 @@ from mutation import Mutant
 FIFTY = (
     "tests/faults/test_schedules.py::test_each_slot_is_fired_once_whoever_fires_and_whatever_their_clocks_say"
 )
-SHORT = f"{FIFTY}[10-8]"
+SHORT = f"{FIFTY}[6-6]"
 SINGLE = "tests/faults/test_single_runs.py"
 NOW = "__import__('datetime').datetime.now(UTC)"
 
@@ -105,7 +105,7 @@ SLOTS = (
         "relay/cli/runs.py",
         "slot = nearest(cron, now)",
         "slot = now",
-        f"{SINGLE}::test_of_two_starts_for_each_slot_one_runs[10]",
+        f"{SINGLE}::test_of_two_starts_for_each_slot_one_runs[4]",
     ),
     Mutant(
         "a mutex alone",

@@ -54,7 +54,7 @@ def on_own_rabbitmq(
         yield Pipeline(database, own_amqp_url, fleet, collector, figures)
 
 
-@pytest.mark.parametrize("crashes", [3, pytest.param(10, marks=pytest.mark.long)])
+@pytest.mark.parametrize("crashes", [2, pytest.param(10, marks=pytest.mark.long)])
 def test_crashes_of_the_database_lose_nothing(
     crashes: int, own_postgres: Postgres, on_own_postgres: Pipeline
 ) -> None:
@@ -73,7 +73,7 @@ def test_crashes_of_the_database_lose_nothing(
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("crashes", [2, pytest.param(10, marks=pytest.mark.long)])
+@pytest.mark.parametrize("crashes", [1, pytest.param(10, marks=pytest.mark.long)])
 def test_crashes_of_the_broker_lose_nothing(
     crashes: int, own_rabbitmq: RabbitMQ, on_own_rabbitmq: Pipeline
 ) -> None:
