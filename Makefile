@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 # Tests wait more than they compute: a few more of them at once than there are cores.
-WORKERS ?= 3
+WORKERS ?= 4
 BIN := $(VENV)/bin
 # pytest ends with 5 when it ran nothing; with ARGS, the test may be among the others.
 NONE_CHOSEN := $(if $(ARGS),[ $$? -eq 5 ],exit $$?)
