@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # fsync: what it holds is thrown away, so a crash of the machine may take it; a crash of the server loses
 # nothing.
 _SETTINGS = {
+    # In the server's own folder: what lies in /dev/shm outlives a server that is killed.
+    "dynamic_shared_memory_type": "mmap",
     "fsync": "off",
     "full_page_writes": "off",
     "listen_addresses": "127.0.0.1",

@@ -41,6 +41,13 @@ def living(pids: set[int]) -> set[int]:
     return pids & {pid for pid, _, _ in all_processes()}
 
 
+def shared(pids: set[int]) -> set[str]:
+    """Return PostgreSQL's shared memory that lies in no folder of ours."""
+    maps = [Path(f"/proc/{pid}/maps") for pid in living(pids)]
+    lines = [line for each in maps if each.exists() for line in each.read_text().splitlines()]
+    return {line for line in lines if "/dev/shm/PostgreSQL" in line}
+
+
 @pytest.fixture
 def temporary() -> Iterator[Path]:
     """A TMPDIR of the test's own, which every account can enter as it can enter the usual one."""
@@ -60,6 +67,7 @@ def test_nothing_is_left_when_the_parent_is_killed(
     eventually(lambda: "ready" in parent.output or not parent.running, timeout=60)
     started = set(family({parent.pid})) - {parent.pid}
     assert len(started) > 8, parent.story()  # keepers, PostgreSQL's processes, Valkey, Erlang and its helpers
+    assert not shared(started), "it outlives a server that is killed"
 
     os.kill(parent.pid, number)
 
