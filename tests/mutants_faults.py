@@ -19,6 +19,13 @@ FAULTS = (
         "test_overlapping_transactions_are_delivered_exactly_if_they_commit[3000-10-1.0]",
     ),
     Mutant(
+        "a relay that waits for whoever still writes",
+        "relay/ledger.py",
+        "AND id <> ALL(%(mine)s)\n        ORDER BY pos",
+        "AND xid < pg_snapshot_xmin(pg_current_snapshot()) AND id <> ALL(%(mine)s)\n        ORDER BY pos",
+        "tests/faults/test_slow_handler.py::test_nobody_waits_for_a_slow_handler[4.0]",
+    ),
+    Mutant(
         "a fence that flushes nothing",
         "relay/term.py",
         "SELECT pg_current_xact_id()::text, pg_logical_emit_message(true, 'outbox', '')::text",
