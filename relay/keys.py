@@ -21,7 +21,6 @@ from collections import OrderedDict, defaultdict
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from relay.ledger import WITHIN
 from relay.row import COLUMNS, Row
 from relay.term import clock
 
@@ -93,9 +92,9 @@ WITH q AS MATERIALIZED (
            AND (pg_visible_in_snapshot(j.xid, %(seen)s::text::pg_snapshot)
                 OR NOT pg_visible_in_snapshot(j.xid, pg_current_snapshot()))
          ORDER BY j.line LIMIT %(depth)s) r),
-d AS (SELECT *, {WITHIN.format(order="n, line").replace("OVER", "FILTER (WHERE NOT held) OVER")} AS bytes,
-             count(*) FILTER (WHERE NOT held) OVER (ORDER BY n, line ROWS UNBOUNDED PRECEDING) AS nth
-        FROM q),
+d AS (SELECT *, sum(octet_length(payload)) FILTER (WHERE NOT held) OVER so_far AS bytes,
+             count(*) FILTER (WHERE NOT held) OVER so_far AS nth
+        FROM q WINDOW so_far AS (ORDER BY n, line ROWS UNBOUNDED PRECEDING)),
 g AS (SELECT *, NOT held AND nth <= %(rows)s AND (bytes <= %(bytes)s OR nth = 1) AS goes FROM d)
 SELECT n, line, held, goes, {COLUMNS.replace("payload", "CASE WHEN goes THEN payload END")}
 FROM g ORDER BY n, line
@@ -144,6 +143,10 @@ class Keys:
             window: what is in flight.
             rows: at most so many.
             size: at most so many bytes of payload; a single larger job goes alone.
+
+        Raises:
+            Postponed: a statement did not get through; what is remembered still holds.
+            Unreachable: the session is gone, and the term with it.
         """
         self._look()
         self._walk()

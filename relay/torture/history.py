@@ -47,7 +47,7 @@ class History:
 
     @property
     def account(self) -> Account:
-        """What became of the jobs. What is neither committed nor rolled back is, for now, ambiguous."""
+        """What became of the jobs. What is neither committed nor rolled back yet counts as ambiguous."""
         waiting = {job.id for jobs in self._open.values() for job in jobs}
         known = self._account
         return Account(known.committed, known.rolled_back, known.ambiguous | waiting)

@@ -155,6 +155,14 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def walk_clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return a clock to turn by hand: walks come when a test says so."""
+    seconds = [1000.0]
+    monkeypatch.setattr(keys, "clock", lambda: seconds[0])
+    return seconds
+
+
+@pytest.fixture
 def desk(database: Database, term: Term) -> Desk:
     """Return a reader with its window, and no broker."""
     return Desk(database, term)

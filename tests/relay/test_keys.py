@@ -11,7 +11,7 @@ import pytest
 from desk import Desk
 from relays import add, row
 
-from relay import chores, keys
+from relay import chores
 
 if TYPE_CHECKING:
     import psycopg
@@ -24,14 +24,6 @@ RETRY = "UPDATE outbox.job SET state = 'scheduled', version = version + 1, attem
 
 
 pytestmark = pytest.mark.usefixtures("unhurried")
-
-
-@pytest.fixture
-def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A clock to turn by hand: walks come when a test says so."""
-    seconds = [1000.0]
-    monkeypatch.setattr(keys, "clock", lambda: seconds[0])
-    return seconds
 
 
 def insert(writer: psycopg.Connection, key: str = "k") -> uuid.UUID:
@@ -132,7 +124,7 @@ def test_what_is_staged_again_goes_before_what_came_later(desk: Desk, database: 
 
 
 def test_what_is_unparked_or_probed_is_read_without_a_walk(
-    desk: Desk, database: Database, now: list[float]
+    desk: Desk, database: Database, walk_clock: list[float]
 ) -> None:
     first, second = add(database, 2, key=lambda n: f"k{n}")
     desk.ledger.park([row(id=first), row(id=second)], "down")
@@ -202,7 +194,7 @@ def test_what_comes_between_a_look_and_a_lookup_waits_for_the_next(
 
 
 def test_a_restored_dump_is_read_although_its_xids_are_of_another_cluster(
-    desk: Desk, database: Database, now: list[float]
+    desk: Desk, database: Database, walk_clock: list[float]
 ) -> None:
     with database.connect() as restore:
         restore.execute("SET session_replication_role = replica")

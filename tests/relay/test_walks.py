@@ -21,20 +21,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("unhurried")
 
 
-@pytest.fixture
-def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A clock to turn by hand: walks come when a test says so."""
-    seconds = [1000.0]
-    monkeypatch.setattr(keys, "clock", lambda: seconds[0])
-    return seconds
-
-
 def floors(desk: Desk) -> dict[str, int]:
     return dict(desk.reader._keys._floors)
 
 
 def test_more_arrivals_than_a_look_takes_in_are_walked_through(
-    desk: Desk, database: Database, now: list[float], monkeypatch: pytest.MonkeyPatch
+    desk: Desk, database: Database, walk_clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys, "ARRIVALS", 50)
     monkeypatch.setattr(keys, "STRIDE", 20)
@@ -43,14 +35,14 @@ def test_more_arrivals_than_a_look_takes_in_are_walked_through(
     published: list[uuid.UUID] = []
     for _ in range(40):
         published += desk.publish()
-        now[0] += keys.WALK_AGAIN
+        walk_clock[0] += keys.WALK_AGAIN
     assert set(published) == set(jobs)
     assert len(published) == len(jobs)
     assert desk.reader._keys._whole
 
 
 def test_what_was_left_out_still_goes_before_what_came_later(
-    desk: Desk, database: Database, now: list[float], monkeypatch: pytest.MonkeyPatch
+    desk: Desk, database: Database, walk_clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert desk.publish() == []
     monkeypatch.setattr(keys, "ARRIVALS", 2)
@@ -62,7 +54,7 @@ def test_what_was_left_out_still_goes_before_what_came_later(
 
 @pytest.mark.parametrize("held", [0, 35])
 def test_more_keys_than_are_remembered(
-    database: Database, term: Term, now: list[float], monkeypatch: pytest.MonkeyPatch, held: int
+    database: Database, term: Term, walk_clock: list[float], monkeypatch: pytest.MonkeyPatch, held: int
 ) -> None:
     """Those that are held give way; the lane comes to an end all the same."""
     monkeypatch.setattr(keys, "MOST", 10)
@@ -72,27 +64,27 @@ def test_more_keys_than_are_remembered(
     published: list[uuid.UUID] = []
     for _ in range(100):
         published += desk.publish()
-        now[0] += keys.WALK_AGAIN
+        walk_clock[0] += keys.WALK_AGAIN
         assert len(floors(desk)) <= 10
     assert set(published) == {job for n, job in enumerate(jobs) if n % 50 >= held}
     assert len(published) == len(set(published))
     desk.reader.look_afresh()
     while not desk.reader._keys.clear:
         assert desk.publish() == []
-        now[0] += keys.WALK_AGAIN
+        walk_clock[0] += keys.WALK_AGAIN
 
 
-def test_a_walk_finds_what_nobody_told_of(desk: Desk, database: Database, now: list[float]) -> None:
+def test_a_walk_finds_what_nobody_told_of(desk: Desk, database: Database, walk_clock: list[float]) -> None:
     (job,) = add(database, key="k", state="scheduled", available_at="2000-01-01")
     assert desk.publish() == []
     desk.term.backend.rows(chores.STAGE, {"token": desk.term.token, "rows": 500})
     assert desk.publish() == []
-    now[0] += keys.WALK_EVERY
+    walk_clock[0] += keys.WALK_EVERY
     assert desk.publish() == [job]
 
 
 def test_a_walk_goes_in_slices(
-    desk: Desk, database: Database, now: list[float], monkeypatch: pytest.MonkeyPatch
+    desk: Desk, database: Database, walk_clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys, "STRIDE", 10)
     monkeypatch.setattr(keys, "SLOW", 0.0)
