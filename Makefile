@@ -6,13 +6,14 @@ VENV ?= .venv
 ARGS ?=
 # Tests wait more than they compute: a few more of them at once than there are cores.
 WORKERS ?= 4
+PARALLEL = -n $(WORKERS) --dist loadscope
 BIN := $(VENV)/bin
 # pytest ends with 5 when it ran nothing; with ARGS, the test may be among the others.
 NONE_CHOSEN := $(if $(ARGS),[ $$? -eq 5 ],exit $$?)
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo torture lint test test-long test-all bench constraints clean
+.PHONY: help venv demo torture lint test test-long test-all test-exhaustive bench constraints clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,15 +26,20 @@ torture: $(VENV)/demo ## kill, freeze, cut and restart everything at random, the
 
 test: lint ## check the code, run every test that takes less than a few seconds
 	@echo "pytest: all but the long tests, $(WORKERS) at a time"
-	@$(BIN)/pytest -m "not long and not measured" -n $(WORKERS) --dist loadscope $(ARGS) || $(NONE_CHOSEN)
+	@$(BIN)/pytest -m "not long and not exhaustive and not measured" $(PARALLEL) $(ARGS) || $(NONE_CHOSEN)
 	@echo "pytest: what measures times, one at a time"
 	@$(BIN)/pytest -m "measured and not long" $(ARGS) || $(NONE_CHOSEN)
 
 test-all: test test-long ## the same, and the long tests
 
 test-long: $(VENV)/dev ## run the long tests alone
-	@echo "pytest: the long tests"
-	@$(BIN)/pytest -m long $(ARGS)
+	@echo "pytest: the long tests, $(WORKERS) at a time"
+	@$(BIN)/pytest -m "long and not measured" $(PARALLEL) $(ARGS) || $(NONE_CHOSEN)
+	@echo "pytest: the long ones that measure times, one at a time"
+	@$(BIN)/pytest -m "long and measured" $(ARGS) || $(NONE_CHOSEN)
+
+test-exhaustive: $(VENV)/dev ## stop everything at every point, break every guarantee on purpose: an hour
+	@$(BIN)/pytest -m exhaustive $(PARALLEL) $(ARGS)
 
 lint: $(VENV)/dev ## ruff, mypy, import contracts
 	@echo "ruff check" && $(BIN)/ruff check --quiet .

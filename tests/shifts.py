@@ -13,8 +13,18 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
 
 OWN_RABBITMQ = "own_rabbitmq"
-FIRST = ("tests/faults/", "tests/migrations/", "tests/relay/")
+FIRST = (
+    "tests/faults/test_database_down.py",  # minutes of the long run, waiting for most of them
+    "tests/faults/test_stranded.py",
+    "tests/faults/",
+    "tests/migrations/",
+    "tests/relay/",
+)
 """Where a module takes longest; what comes last should be short, or one worker is left alone with it."""
+
+
+APART = ("tests/faults/test_mutants.py", "tests/faults/test_crash_points.py")
+"""Modules of many long tests that share nothing: any worker may take any of them."""
 
 
 class Shifts(LoadScopeScheduling):
@@ -31,6 +41,8 @@ class Shifts(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.partition("::")[0]
+        if module in APART:
+            return nodeid
         return OWN_RABBITMQ if torments_rabbitmq(self.config.rootpath / module) else module
 
 

@@ -1,6 +1,6 @@
 """A relay and a consumer stopped at each point that something depends on, killed or frozen: nothing is lost.
 
-How often: ``OUTBOX_TEST_CRASHES`` for the long run, three times without it.
+How often: ``OUTBOX_TEST_CRASHES`` for the exhaustive run, three times without it.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ class Case(NamedTuple):
 
 
 def cases(points: list[str]) -> list[Any]:
-    """Each point with each signal: as often as was asked for in the long run, a few once in the short one."""
+    """Each point with each signal: in the exhaustive run as often as was asked for, a few once in any."""
     every = [(point, number) for point in points for number in (signal.SIGKILL, signal.SIGSTOP)]
     often = [Case(*case, OFTEN) for case in every]
     quick = [Case(*case, 1) for case in every if (case[0], case[1].name) in QUICK]
     return [
         *(pytest.param(case, id=f"{case.point}-{case.signal.name}") for case in quick),
         *(
-            pytest.param(case, marks=pytest.mark.long, id=f"{case.point}-{case.signal.name}-often")
+            pytest.param(case, marks=pytest.mark.exhaustive, id=f"{case.point}-{case.signal.name}-often")
             for case in often
         ),
     ]

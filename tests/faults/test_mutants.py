@@ -19,7 +19,7 @@ def test_a_mutant_can_still_be_made(mutant: Mutant) -> None:
     check(mutant)
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 @pytest.mark.timeout(330)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=NAMES)
 def test_a_mutant_does_not_survive(mutant: Mutant, tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_no_two_mutants_have_one_name() -> None:
     assert len(set(NAMES)) == len(NAMES)
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 @pytest.mark.timeout(330)
 def test_a_mutant_that_breaks_nothing_survives(tmp_path: Path) -> None:
     harmless = Mutant("harmless", "relay/window.py", "No I/O.", "No input, no output.", WINDOW)

@@ -56,7 +56,8 @@ def every(seconds: int, begin: datetime, end: datetime) -> list[datetime]:
 
 
 @pytest.mark.parametrize(
-    ("count", "seconds"), [(6, 6), pytest.param(50, 60, marks=[pytest.mark.long, pytest.mark.timeout(300)])]
+    ("count", "seconds"),
+    [(6, 6), pytest.param(50, 60, marks=[pytest.mark.exhaustive, pytest.mark.timeout(300)])],
 )
 def test_each_slot_is_fired_once_whoever_fires_and_whatever_their_clocks_say(
     processes: Processes, database: Database, figures: Figures, count: int, seconds: int

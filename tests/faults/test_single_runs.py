@@ -82,7 +82,7 @@ STAY = 'echo $$ >> "$J"; while :; do sleep 0.05; done'
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("count", [4, pytest.param(100, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [4, pytest.param(100, marks=pytest.mark.exhaustive)])
 def test_of_two_starts_for_each_slot_one_runs(start: Start, journal: Path, count: int) -> None:
     lines = []
     for number in range(count):

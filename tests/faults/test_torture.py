@@ -113,7 +113,7 @@ def test_who_may_not_create_databases_is_told_so(
     assert "CREATEDB" in process.errors[0]
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("broker", ["rabbitmq", "valkey"])
 def test_everything_goes_wrong_on_servers_of_its_own(
@@ -123,7 +123,7 @@ def test_everything_goes_wrong_on_servers_of_its_own(
     check(report(process, figures, 390))
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 @pytest.mark.timeout(300)
 def test_what_a_flushed_broker_lost_comes_back_from_the_table(processes: Processes, figures: Figures) -> None:
     flushed = ("--minutes", "0.5", "--broker", "valkey", "--faults", "flush-broker", "--json")
