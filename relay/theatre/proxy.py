@@ -127,9 +127,12 @@ class Proxy:
             self._listener = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
 
     async def _refuse(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            for each in listener.sockets:
+                self._loop.remove_reader(each.fileno())
+            await asyncio.sleep(0)  # asyncio forgets what it just accepted, if the server is closed at once
+            listener.close()
         await self._cut()
 
     async def _cut(self) -> None:
