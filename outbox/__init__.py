@@ -11,8 +11,8 @@
     payload      what may be stored and sent; ``payload.plain`` teaches it your types
     models       the tables; ``states`` the transitions, ``schema`` the revisions, ``grants`` the rights
 
-Importing it takes a few milliseconds and loads SQLAlchemy alone: no driver, no broker, no Alembic. The names
-below ``add`` and its like are loaded when they are first used.
+Importing it takes a few milliseconds. A name is loaded when it is first used, and with ``add`` and its like
+SQLAlchemy alone: no driver, no broker, no Alembic.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from outbox.errors import Misuse, OutboxError
-from outbox.jobs import Added, Skipped, add, add_all, add_unique, add_unique_async, emit, insert
-from outbox.new import New
 from outbox.states import State
 
 if TYPE_CHECKING:
     from outbox.adoption import adopt, adopt_async
     from outbox.handlers import Handlers
     from outbox.job import Job
+    from outbox.jobs import Added, Skipped, add, add_all, add_unique, add_unique_async, emit, insert
     from outbox.known import cancel, cancel_async, get, get_async
     from outbox.leased import AsyncLeasedJob, LeasedJob
+    from outbox.new import New
     from outbox.outcomes import Bury, Cancel, Snooze
     from outbox.schedules import Fired, Schedules
     from outbox.transitions import (
@@ -96,8 +96,10 @@ _LATER = {
     "adoption": ("adopt", "adopt_async"),
     "handlers": ("Handlers",),
     "job": ("Job",),
+    "jobs": ("Added", "Skipped", "add", "add_all", "add_unique", "add_unique_async", "emit", "insert"),
     "known": ("cancel", "cancel_async", "get", "get_async"),
     "leased": ("AsyncLeasedJob", "LeasedJob"),
+    "new": ("New",),
     "outcomes": ("Bury", "Cancel", "Snooze"),
     "schedules": ("Fired", "Schedules"),
     "transitions": (

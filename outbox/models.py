@@ -7,7 +7,7 @@ get the frozen ``Job`` instead: a row is expired by the commit that made it, and
 # No annotations as text here: SQLAlchemy reads them when the class is made, and text costs a millisecond.
 import uuid
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import (
     REAL,
@@ -31,18 +31,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import UserDefinedType
 
-SCHEMA: Final = "outbox"
-VERSION_TABLE: Final = "alembic_version"
-CHANNEL: Final = "outbox"
-
-# Advisory locks of ours live in the (int, int) space, under this class ("outb" in ASCII); consumers' claims
-# live in
-# the bigint space. The two never meet in PostgreSQL.
-LOCK_CLASS: Final = 0x6F757462
-LOCK_LEADER: Final = 1
-LOCK_DOORBELL: Final = 2
-LOCK_READY: Final = 3
-LOCK_MIGRATE: Final = 4
+from outbox.database import SCHEMA
 
 metadata = MetaData(schema=SCHEMA)
 clock = text("clock_timestamp()")

@@ -26,6 +26,7 @@ from outbox.names import check_headers, check_name
 from outbox.new import MAX_ATTEMPTS, columns
 from outbox.payload import JSON
 from outbox.sessions import checked
+from outbox.slots import RUN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +47,6 @@ ON_TIME: Final = timedelta(seconds=30)
 MOST: Final = 1000
 """So many slots at most are made good after an outage."""
 
-RUN: Final = "run:"
 """What the names of single commands (``outbox cron run``) begin with: they share the table, not the names."""
 
 _MISFIRE: Final = re.compile(r"all\((\d{1,4})\)")

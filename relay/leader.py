@@ -14,8 +14,8 @@ import socket
 from typing import TYPE_CHECKING, Any, Final
 
 from outbox import events, schema
+from outbox.database import LOCK_CLASS, LOCK_LEADER
 from outbox.errors import OutboxError, Unreachable, WrongEnvironment
-from outbox.models import LOCK_CLASS, LOCK_LEADER
 from relay.backend import APPLICATION, Backend, Replica
 from relay.routes import differences
 from relay.term import CHANNEL, Term, clock

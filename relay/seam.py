@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import psycopg
-from sqlalchemy.exc import DBAPIError, InterfaceError, StatementError
 
 from outbox.errors import Busy, ConfigError, OutboxError, Unreachable, WrongEnvironment
 
@@ -55,27 +54,31 @@ def database_errors(denied: str = _GRANT) -> Iterator[None]:
     """
     try:
         yield
-    except (psycopg.Error, DBAPIError) as error:
+    except Exception as error:
+        if not _databases(error):
+            raise
         raise database_error(error, denied) from error
 
 
 def database_error(error: Exception, denied: str = _GRANT) -> OutboxError:
     """Return our error for one of psycopg's, or of SQLAlchemy's with one of psycopg's inside."""
-    cause = (
-        error.orig if isinstance(error, (StatementError, DBAPIError)) and error.orig is not None else error
-    )
+    cause: BaseException = getattr(error, "orig", None) or error
     if not isinstance(cause, psycopg.Error):
-        return (
-            Unreachable(one_line(cause))
-            if isinstance(error, InterfaceError)
-            else OutboxError(one_line(cause))
-        )
+        wrapped = sys.modules.get("sqlalchemy.exc")
+        kind = Unreachable if wrapped and isinstance(error, wrapped.InterfaceError) else OutboxError
+        return kind(one_line(cause))
     if cause.sqlstate is None:
         return _without_state(cause)
     kind, remedy = _looked_up(cause.sqlstate)
     remedy = denied if cause.sqlstate == _DENIED else remedy
     words = one_line(cause.diag.message_primary or cause)
     return kind(f"database: {words}" + (f"; {remedy}" if remedy else ""))
+
+
+def _databases(error: Exception) -> bool:
+    """Whether an error is psycopg's, or SQLAlchemy's, which most commands never import."""
+    wrapped = sys.modules.get("sqlalchemy.exc")
+    return isinstance(error, (psycopg.Error, *([wrapped.StatementError] if wrapped else [])))
 
 
 def _without_state(error: psycopg.Error) -> OutboxError:
@@ -112,7 +115,7 @@ def connection_words(error: Exception) -> str:
 
 def ours(error: Exception) -> OutboxError:
     """Return our error for any other that reached the command line."""
-    if isinstance(error, (psycopg.Error, StatementError)):
+    if _databases(error):
         return database_error(error)
     if isinstance(error, _broker_errors()):
         return Unreachable(f"broker unreachable: {one_line(error) or type(error).__name__}")

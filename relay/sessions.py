@@ -16,8 +16,8 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from outbox import schema
+from outbox.database import LOCK_CLASS
 from outbox.errors import WrongEnvironment
-from outbox.models import LOCK_CLASS
 from relay import urls
 from relay.seam import database_error
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from outbox.database import LOCK_CLASS, LOCK_DOORBELL, LOCK_LEADER, LOCK_READY
 from outbox.errors import LeadershipLost, OutboxError
-from outbox.models import LOCK_CLASS, LOCK_DOORBELL, LOCK_LEADER, LOCK_READY
 
 if TYPE_CHECKING:
     import uuid

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from outbox.schedules import Schedule, schedule
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from outbox.schedules import Schedule
 
 KEYS: Final = ("name", "cron", "kind", "payload", "zone", "misfire")
 NEEDED: Final = ("name", "cron", "kind")
@@ -38,6 +38,8 @@ def distinct(found: Iterable[Schedule], problems: list[str]) -> tuple[Schedule, 
 
 
 def _schedule(number: int, table: Mapping[str, Any], problems: list[str]) -> Schedule | None:
+    from outbox.schedules import schedule  # noqa: PLC0415 - with SQLAlchemy, which most relays never need
+
     where = f"schedule {number}" + (f" ({table['name']})" if "name" in table else "")
     wrong = [f"{key} is no key (there are {', '.join(KEYS)})" for key in table if key not in KEYS]
     wrong += [f"{key} is missing" for key in NEEDED if key not in table]

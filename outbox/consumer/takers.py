@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
+from outbox.database import CHANNEL
 from outbox.errors import WrongEnvironment
-from outbox.models import CHANNEL, clock, job, taker
+from outbox.models import clock, job, taker
 from outbox.runner.faults import READ_ONLY, one_line, remedy
 
 if TYPE_CHECKING:

@@ -13,20 +13,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import outbox
 import relay
 from outbox.errors import ConfigError, OutboxError, WrongEnvironment
-from outbox.handlers import Handlers
-from outbox.schedules import Schedules
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
+    from outbox import Handlers, Schedules
 
 T = TypeVar("T")
 
 
 def handlers(target: str, folder: Path) -> Handlers[Any]:
     """Return the handlers that ``target`` names. Args and errors as in ``schedules``."""
-    return _named(target, folder, Handlers)
+    return _named(target, folder, outbox.Handlers)
 
 
 def schedules(target: str, folder: Path) -> Schedules:
@@ -41,7 +40,7 @@ def schedules(target: str, folder: Path) -> Schedules:
         WrongEnvironment: there is no such module, one that it imports is missing, it fails, or the folder has
             a package that is called like one of ours.
     """
-    return _named(target, folder, Schedules)
+    return _named(target, folder, outbox.Schedules)
 
 
 def _named(target: str, folder: Path, kind: type[T]) -> T:

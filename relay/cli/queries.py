@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from outbox.models import LOCK_CLASS, LOCK_LEADER
+from outbox.database import LOCK_CLASS, LOCK_LEADER
 from outbox.states import State
 from relay import sessions
 from relay.ledger import DESTINATION

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from outbox import schema
 from outbox.errors import ConfigError, LockLost, OutboxError
-from outbox.schedules import RUN
+from outbox.slots import RUN
 from relay.backend import Backend, Postponed
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ import psycopg
 from sqlalchemy import create_engine, pool
 from sqlalchemy.exc import DBAPIError
 
+from outbox.database import SCHEMA, VERSION_TABLE
 from outbox.errors import Busy, ConfigError, OutboxError
-from outbox.models import SCHEMA, VERSION_TABLE, metadata
+from outbox.models import metadata
 from relay.migrations import turn
 from relay.migrations.standing import MAKE_ROOM, clear_ruins, make_room, obstacles, standing
 from relay.migrations.turn import WAIT

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 from psycopg import sql
 
 from outbox import schema
+from outbox.database import SCHEMA, VERSION_TABLE
 from outbox.errors import WrongEnvironment
-from outbox.models import SCHEMA, VERSION_TABLE
 from relay import sessions
 
 if TYPE_CHECKING:

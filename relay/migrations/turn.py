@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 
+from outbox.database import LOCK_MIGRATE
 from outbox.errors import Busy
-from outbox.models import LOCK_MIGRATE
 from relay import sessions
 from relay.seam import database_errors
 

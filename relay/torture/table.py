@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from psycopg.rows import dict_row
 
-from outbox.models import LOCK_CLASS, LOCK_LEADER
+from outbox.database import LOCK_CLASS, LOCK_LEADER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

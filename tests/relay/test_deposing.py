@@ -12,8 +12,8 @@ from roles import role
 from sqlalchemy import make_url
 
 from outbox import events
+from outbox.database import LOCK_CLASS, LOCK_LEADER
 from outbox.errors import Unreachable
-from outbox.models import LOCK_CLASS, LOCK_LEADER
 from relay import leader as module
 
 if TYPE_CHECKING:
