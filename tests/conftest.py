@@ -28,6 +28,7 @@ from servers import (
     valkey_sources,
 )
 from shifts import Shifts, in_order
+from together import Together
 
 from relay import sandbox
 from relay.theatre.proxy import Proxy
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from relay.sandbox.binaries import Source
 
 _SERVERS = pytest.StashKey[Servers]()
+_TOGETHER = pytest.StashKey[Together]()
 _PRIVATE: tuple[Source, ...] = ("binary", "wheel")
 
 
@@ -73,6 +75,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("servers")
         for line in lines:
             terminalreporter.write_line(line)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: WorkerController) -> None:
+    """Tell a worker of pytest-xdist where the RabbitMQ is that all of them share."""
+    stash = node.config.stash
+    if node.config.getoption("broker") in ("auto", "binary"):
+        if _TOGETHER not in stash:
+            stash[_TOGETHER] = Together()
+        node.workerinput["together"] = str(stash[_TOGETHER].folder)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop what the workers shared."""
+    if _TOGETHER in config.stash:
+        config.stash[_TOGETHER].close()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -169,7 +187,8 @@ def _in(databases: Databases) -> Iterator[Database]:
 @pytest.fixture(scope="session")
 def rabbitmq(servers: Servers, pytestconfig: pytest.Config, server_folder: Path) -> Iterator[Broker]:
     """RabbitMQ, shared by all tests: never stop it. See ``own_rabbitmq``."""
-    sources = rabbitmq_sources(server_folder / "rabbitmq")
+    together = getattr(pytestconfig, "workerinput", {}).get("together")
+    sources = rabbitmq_sources(server_folder / "rabbitmq", together)
     yield from servers.first("rabbitmq", pytestconfig.getoption("broker"), sources)
 
 

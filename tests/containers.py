@@ -38,7 +38,8 @@ def output(command: Sequence[str]) -> str:
 
 
 @cache
-def _why_no_engine() -> str:
+def why_no_engine() -> str:
+    """Return why there are no containers; empty where there are."""
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", ResourceWarning
@@ -99,7 +100,7 @@ class Container:
 
 
 def _new(image: str) -> DockerContainer:
-    if why := _why_no_engine():
+    if why := why_no_engine():
         raise sandbox.Unavailable(why)
     from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - needs the engine's client
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import containers
 import psycopg
 import pytest
+from together import borrowed
 
 from relay import sandbox
 
@@ -104,11 +105,17 @@ def postgres_sources(folder: Path, settings: Mapping[str, str]) -> list[Source[A
     ]
 
 
-def rabbitmq_sources(folder: Path) -> list[Source[Broker]]:
-    """In the order of preference."""
+def rabbitmq_sources(folder: Path, together: str | None) -> list[Source[Broker]]:
+    """In the order of preference.
+
+    Args:
+        folder: for a private one.
+        together: where the one is that all workers share, see ``together.py``.
+    """
     return [
         ("env", _given_rabbitmq),
         ("container", containers.rabbitmq),
+        ("binary", lambda: borrowed(together)),
         ("binary", lambda: sandbox.rabbitmq(folder)),
     ]
 

@@ -55,6 +55,7 @@ def remains(postgres: AnyServer) -> set[str]:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.long
 def test_named_servers_are_tortured_and_left_as_they_were(
     postgres: AnyServer, rabbitmq: Broker, amqp_url: str, processes: Processes, figures: Figures
 ) -> None:
