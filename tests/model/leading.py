@@ -42,7 +42,8 @@ class Leading:
     """
 
     def __init__(self, database: Database, ids: list[uuid.UUID]) -> None:
-        self._settings, self._ids = settings(database), ids
+        # The model's time stands still, ours does not: a busy machine must not end a term in between.
+        self._settings, self._ids = settings(database, stale=600.0), ids
         self._term: Term | None = None
 
     @property
