@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import containers
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 @pytest.mark.long
 def test_postgres_gives_fresh_databases(servers: Servers) -> None:
     for server in servers.first("postgres container", "auto", [("container", containers.postgres)]):
-        with Databases(server).migrated() as database:
+        with closing(Databases(server)) as databases, databases.migrated() as database:
             assert database.value("SELECT count(*) FROM outbox.job") == 0
 
 
