@@ -163,7 +163,7 @@ class Servers:
                 try:
                     server = start()
                 except sandbox.Unavailable as reason:
-                    reasons.append(f"{source}: {reason}")
+                    reasons += [f"{source}: {reason}"] if str(reason) else []
                 else:
                     self.used[name] = server.source
                     return server

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,17 +36,16 @@ class Together:
         self._stack.close()
 
     def _start(self) -> None:
-        try:
+        told: dict[str, object] = {}
+        with suppress(Exception):  # a worker that fails to start one says it better
             told = self._started()
-        except Exception as error:  # noqa: BLE001 - a worker that fails to start one says it better
-            told = {"reason": str(error)}
         made = self.folder / "made"
         made.write_text(json.dumps(told))
         made.rename(self.folder / "told")
 
     def _started(self) -> dict[str, object]:
         if os.environ.get("OUTBOX_TEST_BROKER_URL") or not containers.why_no_engine():
-            return {"reason": "another one is preferred"}
+            return {}  # another one is preferred
         server = sandbox.rabbitmq(self.folder / "rabbitmq")
         self._stack.callback(server.close)
         return {"ports": server.ports, "source": server.source}
@@ -73,13 +72,13 @@ def borrowed(folder: str | None) -> Borrowed:
     """Wait for the one in ``folder``.
 
     Raises:
-        Unavailable: there is none, and why.
+        Unavailable: there is none. Why is not said: whoever then tries to start one says it.
     """
     if folder is None:
-        raise sandbox.Unavailable("no other workers")
+        raise sandbox.Unavailable
     told = Path(folder) / "told"
     eventually(told.exists, PATIENCE)
     found = json.loads(told.read_text())
-    if "reason" in found:
-        raise sandbox.Unavailable(found["reason"])
+    if not found:
+        raise sandbox.Unavailable
     return Borrowed(Path(folder) / "rabbitmq", found["ports"], found["source"])
