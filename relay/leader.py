@@ -39,7 +39,7 @@ lock AS MATERIALIZED (
 UPDATE outbox.leader SET term = term + 1, token = gen_random_uuid(), pid = pg_backend_pid(),
     backend_start = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()),
     heartbeat_at = clock_timestamp(), since = clock_timestamp(),
-    host = %(host)s, broker = %(broker)s, digest = %(digest)s
+    host = %(host)s
 FROM lock WHERE lock.got
 RETURNING term, token, (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM outbox.job_pos_seq)
 """
@@ -72,9 +72,9 @@ class Election:
 
     def __init__(self, settings: Settings, *, digest: str, broker: str, observe: Observer) -> None:
         self._settings, self._observe = settings, observe
+        self._serves = {"digest": digest, "broker": broker}
         self._ballot = {
             "digest": digest,
-            "broker": broker,
             "host": socket.gethostname(),
             "take_over": settings.take_over,
         }
@@ -119,7 +119,7 @@ class Election:
             return None
         self.backend, self._told = None, ()
         self._observe(events.LeadershipGained(found[0]))
-        return Term(backend, found[0], found[1], found[2], self._settings)
+        return Term(backend, found[0], found[1], found[2], self._settings, serves=self._serves)
 
     def abstain(self, seconds: float) -> None:
         """Stay out for ``seconds``, or until we reach the broker (0 s): another relay does and we do not."""
@@ -183,7 +183,7 @@ class Election:
 
     def _moved(self, digest: str, broker: str) -> str:
         """Say in what the last leader's settings differ from ours: two addresses alone may be equal."""
-        ours, theirs = self._ballot["broker"], differences(digest, str(self._ballot["digest"]))
+        ours, theirs = self._serves["broker"], differences(digest, self._serves["digest"])
         remedy = "mend its settings, or move with --take-over"
         if "broker" in theirs:
             return f"the last leader published to {broker} and this relay is set to {ours}: {remedy}"

@@ -13,6 +13,7 @@ from outbox.errors import LeadershipLost, OutboxError
 
 if TYPE_CHECKING:
     import uuid
+    from collections.abc import Mapping
 
     from relay.backend import Backend
     from relay.config import Settings
@@ -38,6 +39,13 @@ FROM outbox.leader WHERE token = %(token)s
 """
 
 
+# Which broker is served is written down before the first message goes there, and no sooner: a leader that was
+# set to a wrong address, and never reached it, must not keep out the one that is set to the right one.
+SERVES: Final = """
+UPDATE outbox.leader SET broker = %(broker)s, digest = %(digest)s WHERE token = %(token)s RETURNING term
+"""
+
+
 def clock() -> float:
     """Return seconds that go on through suspend; steps of the wall clock do not touch it."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
@@ -52,10 +60,21 @@ class Term:
         token: random; a failover may roll the number back, never this.
         tip: the highest position drawn when the term began.
         settings: heartbeat and stale, seconds.
+        serves: broker and digest, as the leader's row is to hold them.
     """
 
-    def __init__(self, backend: Backend, number: int, token: uuid.UUID, tip: int, settings: Settings) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        number: int,
+        token: uuid.UUID,
+        tip: int,
+        settings: Settings,
+        *,
+        serves: Mapping[str, str],
+    ) -> None:
         self.backend, self.number, self.token, self.tip = backend, number, token, tip
+        self._serves, self._told = serves, False
         self.settled = (0, 0)
         self._heartbeat, self._trust = settings.heartbeat, TRUST * settings.stale
         self._beaten = clock()
@@ -90,6 +109,8 @@ class Term:
 
     def fence(self) -> None:
         """Prove that the term still stands, and flush everything a fetch has seen. Raises as ``beat``."""
+        if not self._told:
+            self._told = self.backend.row(SERVES, {**self._serves, "token": self.token}) is not None
         if self.backend.row(FENCE, {"token": self.token}) is None:
             raise LeadershipLost("another term has begun")
         if not self.trusted:

@@ -63,7 +63,8 @@ def _leader(status: dict[str, Any]) -> str:
         return f"none; its lock is held by {holder}, which is no relay" if holder else "none"
     beat = tables.age(leader["heartbeat_age"] or 0.0)
     who = f"{leader['host']}, pid {leader['pid']}, term {leader['term']}"
-    return f"{who}, heartbeat {beat} ago, to {leader['broker']}"
+    to = f"to {leader['broker']}" if leader["broker"] else "nothing sent yet"
+    return f"{who}, heartbeat {beat} ago, {to}"
 
 
 def _count(status: dict[str, Any], state: str) -> int | str:

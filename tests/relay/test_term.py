@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from relay.leader import Election
     from relay.term import Term
 
-BALLOT = {"digest": "same", "broker": "b", "host": "h", "take_over": False}
+BALLOT = {"digest": "same", "host": "h", "take_over": False}
 
 
 @pytest.fixture
