@@ -138,8 +138,11 @@ def came_back(held: Held) -> Decision:
 
 
 def worn_out(held: Held) -> Decision:
-    """A job that came back although its attempts are used up: each of them ended with the process."""
-    reason = f"its consumer went away in each of {held.attempt} attempts"
+    """A job that came back although its attempts are used up: each of them ended with the process.
+
+    It has run once more than that: a first return is not counted, since what died may have held healthy jobs.
+    """
+    reason = f"its consumer went away each time, and its {held.attempt} attempts are used up"
     return Decision(held, State.DEAD, reason=reason, failed=True)
 
 

@@ -50,10 +50,12 @@ class Order:
     told: bool = False
 
 
-# A finished job begins anew. One that is on its way keeps its count, and has at least one: only then does it
-# go on holding those behind it in its key's line until it is sent.
+# A finished job begins anew. One that is on its way keeps its count; with a key it has at least one, for only
+# then does it go on holding those behind it in its key's line until it is sent.
 _SCHEDULED: Final = """, available_at = clock_timestamp(),
-    attempt = CASE WHEN j.finished_at IS NOT NULL THEN 0 ELSE greatest(j.attempt, 1) END"""
+    attempt = CASE WHEN j.finished_at IS NOT NULL THEN 0
+                   WHEN coalesce(j.key, '') = '' THEN j.attempt
+                   ELSE greatest(j.attempt, 1) END"""
 
 # What runs is the handler's alone, and the leader's when the lease runs out.
 RETRY: Final = Order(

@@ -83,6 +83,12 @@ def test_a_finished_job_begins_anew_and_another_keeps_its_place(
     assert jobs.row(parked, holding) == (True,), "it holds those behind it in its key's line until it is sent"
 
 
+def test_a_retry_is_no_failure_of_a_job_that_no_line_waits_for(outbox: Outbox, jobs: Jobs) -> None:
+    parked = jobs.add("parked")
+    outbox("retry", parked)
+    assert jobs.row(parked, "state, attempt") == ("scheduled", 0)
+
+
 def test_a_reason_is_kept_with_what_is_buried(outbox: Outbox, jobs: Jobs) -> None:
     job_id = jobs.add()
     outbox("bury", job_id, "--reason", "customer left")
