@@ -17,11 +17,13 @@ from outbox.errors import ConfigError
 from relay import timetable, urls, values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from outbox.schedules import Schedule
 
 FILE: Final = "outbox.toml"
+ALMOST: Final = 0.9
+"""How alike a variable is to one of ours (0 to 1) if it is taken for a slip: a letter of ten."""
 
 STATEMENT: Final = 2.0
 """Seconds that a statement of the leader may take; its heartbeat may be late by that much."""
@@ -142,7 +144,7 @@ def load(
     unread = bool(problems)  # what it says of the settings that are missing nobody knows
     routes = _routes(table.pop("routes", []), problems)
     schedules = timetable.schedules(table.pop("schedules", []), problems)
-    given = {**_from_table(table, problems), **_from_environment(environ), **_from_flags(flags)}
+    given = {**_from_table(table, problems), **_from_environment(environ, problems), **_from_flags(flags)}
     chosen = {name: _read(name, label, raw, problems) for name, (label, raw) in given.items()}
     known = {name: value for name, value in chosen.items() if value is not None}
     settings = Settings(**known, routes=routes, schedules=schedules)
@@ -175,10 +177,18 @@ def _from_table(table: Mapping[str, object], problems: list[str]) -> dict[str, t
     return {name: (f"{name} in {FILE}", value) for name, value in spelled.items() if name in TABLE}
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, object]]:
+def _from_environment(environ: Mapping[str, str], problems: list[str]) -> dict[str, tuple[str, object]]:
     variables = [(f"OUTBOX_{name.upper()}", name) for name in TABLE]
+    problems += _misspelt(environ, [variable for variable, _ in variables])
     given = [("DATABASE_URL", "database_url"), *variables]
     return {name: (variable, environ[variable]) for variable, name in given if environ.get(variable)}
+
+
+def _misspelt(environ: Mapping[str, str], ours: Sequence[str]) -> Iterator[str]:
+    """Tell of variables that are almost ours; others that begin with OUTBOX_ may be anybody's."""
+    for variable in sorted(name for name in environ if name.startswith("OUTBOX_") and name not in ours):
+        if near := difflib.get_close_matches(variable, ours, n=1, cutoff=ALMOST):
+            yield f"{variable} is no setting; did you mean {near[0]}?"
 
 
 def _from_flags(flags: Mapping[str, object]) -> dict[str, tuple[str, object]]:

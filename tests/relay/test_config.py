@@ -68,6 +68,18 @@ def test_an_empty_variable_is_not_set() -> None:
     assert config.load({}, {"OUTBOX_STALE": "", "DATABASE_URL": ""}) == Settings()
 
 
+def test_a_variable_that_is_almost_ours_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"OUTBOX_WINDW is no setting; did you mean OUTBOX_WINDOW\?"):
+        config.load({}, {"OUTBOX_WINDW": "3"})
+
+
+@pytest.mark.parametrize(
+    "name", ["OUTBOX_DEBUG", "OUTBOX_CONFIG", "OUTBOX_WAIT", "OUTBOX_HTTP_PORT", "OUTBOX_SCHEDULES", "OUTBX"]
+)
+def test_a_variable_of_somebody_else_is_left_alone(name: str) -> None:
+    assert config.load({}, {name: "3", **({"OUTBOX_CONFIG": ""} if name == "OUTBOX_CONFIG" else {})})
+
+
 def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
     (tmp_path / "outbox.toml").write_text(
         'windw = 5\nheartbeat = "soon"\n[[routes]]\nexchnge = "x"\nmax_bytes = 0\n'
