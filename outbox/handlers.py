@@ -148,7 +148,8 @@ class Handlers(Generic[S]):
             event: Say so if the kind is news that was sent with ``emit``, which any number of queues may
                 take. A kind of job has one taker: a second queue that asks for it is refused.
             max_attempts: After so many failures the job is dead. A job from ``add`` has its own limit as
-                well, and the lower one holds; an event has 20.
+                well, and the lower one holds; an event has 20. A process that goes away with it is a
+                failure too, but the first time: it may have held other, healthy jobs.
             backoff: How long to wait after a failure: 2 s, doubled each time up to 1 h, with full jitter.
             permanent: Exceptions that no retry would mend: the job is dead at once.
 
