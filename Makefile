@@ -38,7 +38,7 @@ test-long: $(VENV)/dev ## run the long tests alone
 	@echo "pytest: the long ones that measure times, one at a time"
 	@$(BIN)/pytest -m "long and measured" $(ARGS) || $(NONE_CHOSEN)
 
-test-exhaustive: $(VENV)/dev ## stop everything at every point, break every guarantee on purpose: an hour
+test-exhaustive: $(VENV)/dev ## stop everything at every point, break every guarantee on purpose
 	@$(BIN)/pytest -m exhaustive $(PARALLEL) $(ARGS)
 
 lint: $(VENV)/dev ## ruff, mypy, import contracts

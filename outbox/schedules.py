@@ -47,8 +47,6 @@ ON_TIME: Final = timedelta(seconds=30)
 MOST: Final = 1000
 """So many slots at most are made good after an outage."""
 
-"""What the names of single commands (``outbox cron run``) begin with: they share the table, not the names."""
-
 _MISFIRE: Final = re.compile(r"all\((\d{1,4})\)")
 
 

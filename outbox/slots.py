@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 RUN: Final = "run:"
-"""Begins the names under which the slots of ``outbox cron run`` are kept, and no schedule's name."""
+"""Begins the names of single commands (``outbox cron run``): they share the table with schedules, no name."""
 
 # A schedule that nobody has seen before gets a row at the epoch, and begins at that row's own time. Inserted
 # and not computed: of two that see it at the same moment, one waits for the other and finds the same
