@@ -68,7 +68,7 @@ class Cron:
 
         Always counted from the time before: where an iteration begins must not decide what it finds.
         """
-        for minute in CronSim(self._minutes, (after - _MINUTE).astimezone(self._zone)):
+        for minute in _WallClock(self._minutes, (after - _MINUTE).astimezone(self._zone)):
             begin = minute.astimezone(UTC)
             if begin > upto:
                 return
@@ -94,6 +94,45 @@ class Cron:
     def next(self, after: datetime) -> datetime | None:
         """Return the first slot later than ``after``; None: there is none in fifty years."""
         return next(self.between(after, after + FAR), None)
+
+
+class _WallClock(CronSim):  # type: ignore[misc, unused-ignore]
+    """Goes to the next hour and minute of the clock on the wall.
+
+    CronSim goes on by sixty minutes instead, and leaves out the first half of every hour after Lord Howe
+    moved its clock by thirty; and it takes a midnight that Havana leaves out for one that there was.
+    """
+
+    def advance_month(self) -> None:
+        super().advance_month()
+        self._leave_gap()
+
+    def advance_day(self) -> bool:
+        moved: bool = super().advance_day()
+        self._leave_gap()
+        return moved
+
+    def advance_hour(self) -> bool:
+        if self.dt.hour in self.hours:
+            return False
+        while self.dt.hour not in self.hours:
+            self.tick(3600 - 60 * self.dt.minute - self.dt.second)
+            if self.dt.hour == 0:
+                break
+        return True
+
+    def advance_minute(self) -> bool:
+        if self.dt.minute in self.minutes:
+            return False
+        while self.dt.minute not in self.minutes:
+            self.tick(60 - self.dt.second)
+            if self.dt.minute == 0:
+                break
+        return True
+
+    def _leave_gap(self) -> None:
+        if self.dt.tzinfo is not None:
+            self.dt = self.dt.astimezone(UTC).astimezone(self.dt.tzinfo)
 
 
 def _zone(name: str) -> tzinfo:
