@@ -19,6 +19,7 @@ from helpers import eventually
 
 from relay.config import Settings
 from relay.loop import Relay
+from relay.theatre.judge import judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,11 +29,14 @@ if TYPE_CHECKING:
     from processes import Processes
 
     from relay.sandbox import Postgres, RabbitMQ
+    from relay.theatre.judge import Account
     from relay.theatre.proxy import Proxy
 
 LOAD = Shape(rate=500)
 WITHOUT_BROKER = Shape(rate=150)
 """It goes on while a broker starts, 20 s on a busy machine; its 16 keys are then caught up job by job."""
+TAPE = "tape"
+"""A queue that nobody takes from while the broker crashes: it tells what was sent, and in which order."""
 
 
 @pytest.fixture
@@ -49,6 +53,8 @@ def on_own_rabbitmq(
     processes: Processes, database: Database, own_rabbitmq: RabbitMQ, own_amqp_url: str, figures: Figures
 ) -> Iterator[Pipeline]:
     fleet = Fleet(processes, database.dsn, own_amqp_url)
+    with Collector(own_amqp_url, TAPE):
+        crash_proof(own_rabbitmq, own_amqp_url, TAPE)
     with Collector(own_amqp_url) as collector:
         crash_proof(own_rabbitmq, own_amqp_url, collector.queue)
         yield Pipeline(database, own_amqp_url, fleet, collector, figures)
@@ -86,8 +92,19 @@ def test_crashes_of_the_broker_lose_nothing(
             back_at = time.monotonic()
             gaps.append(pipeline.collector.first_after(back_at).at - back_at)
     pipeline.settle(load.account, timeout=120)
+    check_tape(pipeline, load.account)
     pipeline.figures.within(7.0, gaps, "next publish after the broker is back")
     assert all(relay.running for relay in pipeline.fleet.relays)
+
+
+def check_tape(pipeline: Pipeline, account: Account) -> None:
+    """Hold what was sent against the account: here the broker repeats nothing, and hides nothing."""
+    with Collector(pipeline.broker_url, TAPE) as tape:
+        tape.wait_for(account.ids)
+    report = judge(account, tape.deliveries)
+    pipeline.figures.say(f"the tape: {report}")
+    assert not report.repeated
+    assert not report.broken, report
 
 
 def in_full_flight(pipeline: Pipeline, load: Load) -> None:

@@ -96,6 +96,12 @@ def test_a_second_copy_proves_nothing_about_order_where_the_first_may_be_forgott
     assert not judge(account(), late, forgetful=True).disordered
 
 
+def test_a_first_arrival_that_the_broker_repeats_proves_nothing_about_order() -> None:
+    assert not judge(account(), [came("second"), came("first", redelivered=True)]).broken
+    seen = [came("second"), came("first"), came("second", redelivered=True)]
+    assert judge(account(), seen).disordered == {"k"}
+
+
 def test_order_is_not_asked_of_jobs_without_a_key() -> None:
     loose = Account([Written("first", None), Written("second", None)])
     assert not judge(loose, [came("second"), came("first")]).broken
