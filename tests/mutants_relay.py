@@ -27,6 +27,14 @@ RELAY = (
         "tests/relay/test_making_way.py::test_one_that_made_way_leads_again_as_soon_as_it_reaches_the_broker",
     ),
     Mutant(
+        "a leader that claims its broker before it has sent anything",
+        "relay/term.py",
+        "        self.settled = (0, 0)\n        self._heartbeat",
+        "        self.settled = (0, 0)\n        self.backend.row(SERVES, {**serves, 'token': token})\n"
+        "        self._heartbeat",
+        "tests/relay/test_leader.py::test_a_leader_that_sent_nothing_keeps_no_other_broker_out",
+    ),
+    Mutant(
         "py-amqp's second of patience with a broker that reads nothing",
         "relay/cork.py",
         "{socket.TCP_USER_TIMEOUT: 0}",

@@ -81,9 +81,16 @@ SLOTS = (
     Mutant(
         "slots counted from where one asks",
         "outbox/cron.py",
-        "CronSim(self._minutes, (after - _MINUTE).astimezone",
-        "CronSim(self._minutes, after.astimezone",
+        "_WallClock(self._minutes, (after - _MINUTE).astimezone",
+        "_WallClock(self._minutes, after.astimezone",
         "tests/outbox/test_cron.py::test_seconds_in_front",
+    ),
+    Mutant(
+        "hours of sixty minutes, also after a clock that moved by thirty",
+        "outbox/cron.py",
+        "self.tick(3600 - 60 * self.dt.minute - self.dt.second)",
+        "self.tick(3600)",
+        "tests/outbox/test_cron.py::test_slots_are_those_of_the_clock_on_the_wall",
     ),
     Mutant(
         "a doubled hour asked for in its second half",
