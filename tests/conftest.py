@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
     from relay.sandbox.binaries import Source
 
+pytest_plugins = ["faults.figures"]
+
 _SERVERS = pytest.StashKey[Servers]()
 _TOGETHER = pytest.StashKey[Together]()
 _PRIVATE: tuple[Source, ...] = ("binary", "wheel")

@@ -17,6 +17,7 @@ FIRST = (
     "tests/faults/test_database_down.py",  # minutes of the long run, waiting for most of them
     "tests/faults/test_stranded.py",
     "tests/faults/",
+    "tests/field/",
     "tests/migrations/",
     "tests/relay/",
 )

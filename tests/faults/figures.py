@@ -1,11 +1,52 @@
-"""Figures that a test measured: shown at the end of the run, and held to what is promised."""
+"""Figures that a test measured: shown at the end of the run, and held to what is promised.
+
+A plugin of pytest (``tests/conftest.py`` names it), so that also the process that only shares tests out to
+workers knows how to print them.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from xdist.workermanage import WorkerController
+
+_LINES = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin with no figures."""
+    config.stash[_LINES] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was measured, also where all is well."""
+    if config.stash[_LINES]:
+        terminalreporter.section("figures of the fault tests")
+        for line in config.stash[_LINES]:
+            terminalreporter.write_line(line)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Have a worker of pytest-xdist hand its figures to the process that prints them."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["figures"] = session.config.stash[_LINES]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: WorkerController) -> None:
+    """Take over a worker's figures; one that crashed left none."""
+    node.config.stash[_LINES] += getattr(node, "workeroutput", {}).get("figures", [])
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Figures:
+    """Note what the test measures."""
+    return Figures(request.config.stash[_LINES], request.node.name)
 
 
 class Figures:
