@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from mutants_consumer import CONSUMER
 from mutants_faults import FAULTS
+from mutants_field import FIELD
 from mutants_relay import RELAY
 from mutants_slots import SLOTS
 
-MUTANTS = (*RELAY, *CONSUMER, *SLOTS, *FAULTS)
+MUTANTS = (*RELAY, *CONSUMER, *SLOTS, *FAULTS, *FIELD)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from databases import Database
+    from sqlalchemy import Engine
 
 BUSY = 75
 PATIENCE = 0.5
@@ -133,20 +134,21 @@ def publish(url: str, number: int) -> None:
 
 def shop(way: str, first: str, count: str, end: str) -> int:
     """Take orders, each in a process of its own that is killed right after its COMMIT, or lives."""
+    url = make_url(os.environ["DSN"]).set(drivername="postgresql+psycopg")
+    engine = create_engine(url)  # it connects in the children alone
     for number in range(int(first), int(first) + int(count)):
         child = os.fork()
         if child == 0:
-            order(way, number, killed=end == "killed")
+            order(engine, way, number, killed=end == "killed")
             os._exit(0)
         _, status = os.waitpid(child, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
     return 0
 
 
-def order(way: str, number: int, *, killed: bool) -> None:
+def order(engine: Engine, way: str, number: int, *, killed: bool) -> None:
     """Commit an order, and its job in the transaction (``outbox``) or after it (``hook``)."""
-    url = make_url(os.environ["DSN"]).set(drivername="postgresql+psycopg")
-    with Session(create_engine(url)) as session:
+    with Session(engine) as session:
         if killed:
             event.listen(session, "after_commit", lambda _: os.kill(os.getpid(), signal.SIGKILL))
         session.execute(text("INSERT INTO orders VALUES (:id)"), {"id": number})
