@@ -17,6 +17,7 @@ from faults.load import Load, Shape
 from faults.pipeline import Pipeline
 from field.peers import Daemon
 from field.watching import Sampler
+from helpers import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,12 +59,12 @@ def test_a_restart_ends_a_term_and_the_next_one_does_not_overlap_it(
     with Sampler(pipeline.database) as sampler, Load(pipeline.database, Shape(rate=500)) as load:
         for _ in range(restarts):
             term = pipeline.fleet.wait_leader().term
-            in_full_flight(pipeline, load)
+            in_full_flight(pipeline, load, term)
             own_postgres.restart(how)
             back_at = time.monotonic()
             gaps.append(pipeline.collector.first_of(term + 1).at - back_at)
         load.wait_committed(200)
-    pipeline.settle(load.account, timeout=60)
+    report = pipeline.settle(load.account, timeout=60)
     marks = pipeline.database.execute(MARKS)
     overlaps = [late[0] for early, late in pairwise(marks) if early[2] >= late[1]]
     late = late_words(pipeline.collector.deliveries)
@@ -74,10 +75,13 @@ def test_a_restart_ends_a_term_and_the_next_one_does_not_overlap_it(
     assert not overlaps, marks
     assert sampler.most == 1
     assert all(count <= WINDOW for count in late.values()), late
+    assert report.duplicates.total() <= restarts * WINDOW, "more than was in flight"
 
 
-def in_full_flight(pipeline: Pipeline, load: Load) -> None:
-    """Wait until the leader works through more than a window."""
+def in_full_flight(pipeline: Pipeline, load: Load, term: int) -> None:
+    """Wait until the term has marked something, and works through more than a window."""
+    marked = "SELECT count(*) FROM outbox.job WHERE published_term = %s"
+    eventually(lambda: pipeline.database.value(marked, term), 30)
     before = len(pipeline.collector.deliveries)
     load.burst(2000)
     pipeline.collector.wait_count(before + random.randint(100, 1500))
