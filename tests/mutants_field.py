@@ -31,7 +31,7 @@ FIELD = (
         "relay/leader.py",
         "SELECT pg_try_advisory_lock(",
         "SELECT pg_try_advisory_lock_shared(",
-        f"{LOCK_LOST}::test_a_restart_ends_a_term_and_the_next_one_does_not_overlap_it[fast-1]",
+        f"{LOCK_LOST}::test_a_lost_lock_ends_a_term_and_the_next_one_does_not_overlap_it[fast-1]",
     ),
     Mutant(
         "a version that moved ends the consumer",
