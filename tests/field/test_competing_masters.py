@@ -110,7 +110,7 @@ def test_a_version_that_moves_under_a_handler_ends_no_consumer(
     env = {"DATABASE_URL": shop.database.url, "BROKER_URL": shop.broker_url}
     consumers = [processes.start(sys.executable, CONSUMER, env=env) for _ in range(SERVERS)]
     for each in consumers:
-        each.wait_event("consumer_started")
+        each.wait_event("consumer_started", 30)
     contested = [shop.job() for _ in range(CONFLICTS)]
     with shop.database.connect(autocommit=False) as operator:
         operator.execute(
@@ -118,7 +118,9 @@ def test_a_version_that_moves_under_a_handler_ends_no_consumer(
             (contested,),
         )
         shop.send_all(contested)
-        eventually(lambda: waiting(shop.database) == CONFLICTS)  # their handlers are over: theirs is the next
+        eventually(
+            lambda: waiting(shop.database) == CONFLICTS, 30
+        )  # their handlers are over: theirs is the next
         operator.commit()
     shop.send_all([shop.job() for _ in range(JOBS)])
     eventually(lambda: shop.effects() == JOBS, 30)
@@ -138,8 +140,8 @@ def test_control_a_version_that_is_an_exception_ends_the_server(
     with database.connect(autocommit=False) as gate:
         gate.execute("SELECT FROM peer_job FOR UPDATE")
         servers = [peer(database, "serve") for _ in range(SERVERS)]
-        eventually(lambda: waiting(database) == SERVERS)
-    codes = sorted(each.wait() for each in servers)
+        eventually(lambda: waiting(database) == SERVERS, 30)
+    codes = sorted(each.wait(60) for each in servers)
     ended = [each for each in servers if any("ConcurrentModification" in line for line in each.errors)]
     assert codes == [0, *[1] * (SERVERS - 1)]
     assert len(ended) == SERVERS - 1

@@ -112,13 +112,13 @@ def test_a_run_that_is_killed_frees_its_lock_at_once(
     eventually(lambda: not locks(database), every=0.001)
     freed = time.monotonic() - killed_at
     following = start(RUN, past(0))
-    assert following.wait() == 0, following.story()
+    assert following.wait(60) == 0, following.story()
     assert (runs(journal), following.errors) == (2, [])
     figures.say(f"killed in the middle: lock free after {freed * 1000:.0f} ms, the next slot runs")
 
 
 def test_control_a_mutex_is_not_once_a_slot(guarded: Start, journal: Path, figures: Figures) -> None:
-    assert [guarded(RUN).wait(), guarded(RUN).wait()] == [0, 0]
+    assert [guarded(RUN).wait(60), guarded(RUN).wait(60)] == [0, 0]
     assert runs(journal) == 2
     figures.say("the second start after the first has ended: 2 runs of one slot")
 
@@ -131,12 +131,12 @@ def test_control_a_run_that_is_killed_leaves_its_key_for_all_its_time(
     first.kill()
     left = keys.pttl(KEY) / 1000
     following = guarded(RUN)
-    assert following.wait() == 1, following.story()
+    assert following.wait(60) == 1, following.story()
     assert (following.errors, runs(journal)) == (["nightly is locked"], 1)
     assert left > 3000
     keys.pexpire(KEY, 1)  # an hour later
     eventually(lambda: not keys.exists(KEY))
-    assert guarded(RUN).wait() == 0
+    assert guarded(RUN).wait(60) == 0
     figures.say(f"killed in the middle: every start refused for {left:,.0f} s more")
 
 
@@ -150,7 +150,7 @@ def test_control_a_run_longer_than_its_key_is_overtaken_and_frees_another_ones(
     begun(journal, 2, second)
     assert first.running, "two at once"
     (tmp_path / "over").touch()
-    assert first.wait() == 0, first.story()
+    assert first.wait(60) == 0, first.story()
     assert not keys.exists(KEY), "the first one's end has deleted the second one's key"
     third = guarded(STAY)
     begun(journal, 3, third)

@@ -56,7 +56,7 @@ def test_a_transaction_that_is_open_sends_nothing_and_then_every_row_is_found(
         threading.Event().wait(seconds)
         early = (len(jobs & pipeline.collector.seen), len(worker.saved))
         session.commit()
-    eventually(lambda: len(worker.saved) >= ORDERS)
+    eventually(lambda: len(worker.saved) >= ORDERS, 30)
     pipeline.collector.wait_for(jobs)
     assert early == (0, 0)
     assert worker.counts == {"found": ORDERS}
@@ -79,7 +79,7 @@ def test_what_is_rolled_back_is_never_sent(pipeline: Pipeline, worker: Worker) -
             nested.rollback()
             session.commit()
         undone += 2
-    eventually(lambda: len(worker.saved) >= ORDERS)
+    eventually(lambda: len(worker.saved) >= ORDERS, 30)
     pipeline.collector.wait_for(committed)
     pipeline.wait_published()
     assert pipeline.collector.seen == set(committed)
@@ -95,7 +95,7 @@ def test_an_application_that_is_killed_right_after_its_commit_loses_nothing(
     application = peer(pipeline.database, "shop", "outbox", "0", str(kills), "killed")
     assert application.wait(200) == 0, application.story()
     assert application.output.split() == [str(-signal.SIGKILL)] * kills
-    eventually(lambda: len(worker.saved) >= kills)
+    eventually(lambda: len(worker.saved) >= kills, 30)
     assert pipeline.database.value("SELECT count(*) FROM orders") == kills
     assert worker.counts == {"found": kills}
     pipeline.figures.say(f"killed after COMMIT {kills} times: {kills} orders, {len(worker.saved)} delivered")
@@ -124,7 +124,7 @@ def test_control_a_job_that_is_sent_after_the_commit_dies_with_the_application(
     for first, end in ((0, "killed"), (kills, "lives")):
         application = peer(database, "shop", "hook", str(first), str(kills), end, BROKER_URL=amqp_url)
         assert application.wait(60) == 0, application.story()
-    eventually(lambda: len(worker.saved) >= kills)
+    eventually(lambda: len(worker.saved) >= kills, 30)
     assert database.value("SELECT count(*) FROM orders") == 2 * kills
     # One queue, one worker: whatever the first ones had sent would have come before.
     assert worker.saved == [(number, "found") for number in range(kills, 2 * kills)]

@@ -47,7 +47,7 @@ def test_a_migration_that_is_killed_again_and_again_needs_no_hand(
     freed = []
     for _ in range(KILLS):
         process = migrate()
-        eventually(lambda: migrators(database, AT_THE_GATE))
+        eventually(lambda: migrators(database, AT_THE_GATE), 30)
         assert locks(database) == 1
         process.kill()
         killed_at = time.monotonic()
@@ -72,11 +72,11 @@ def test_control_a_row_that_is_the_lock_locks_everybody_out(
 ) -> None:
     kill_a_peer_at_the_gate(peer, database)
     starts = [peer(database, "migrate") for _ in range(KILLS)]
-    assert [each.wait() for each in starts] == [BUSY] * KILLS, starts[0].story()
+    assert [each.wait(60) for each in starts] == [BUSY] * KILLS, starts[0].story()
     assert all(each.errors == ["another migration is running"] for each in starts)
 
     database.execute("DELETE FROM peer_lock")  # somebody is woken up at night, and does it
-    assert peer(database, "migrate").wait() == 0
+    assert peer(database, "migrate").wait(60) == 0
     assert database.value("SELECT count(*) FROM peer_lock") == 0, "one that lives gives its row back"
     figures.say(f"killed once inside its DDL: {KILLS} of {KILLS} starts refused, until the row was deleted")
 
@@ -95,10 +95,10 @@ def test_a_relay_starts_at_head_while_psql_holds_the_lock_for_ever(pipeline: Pip
 def test_control_a_row_stops_a_start_that_has_nothing_to_migrate(
     peer: Start, database: Database, figures: Figures
 ) -> None:
-    assert peer(database, "migrate").wait() == 0
+    assert peer(database, "migrate").wait(60) == 0
     kill_a_peer_at_the_gate(peer, database)
     refused = peer(database, "migrate")
-    assert refused.wait() == BUSY, refused.story()
+    assert refused.wait(60) == BUSY, refused.story()
     figures.say("at head, with the row left behind: the start is refused")
 
 
@@ -106,7 +106,7 @@ def kill_a_peer_at_the_gate(peer: Start, database: Database) -> None:
     """Kill a peer's migration in the same place as ours, and let the server end what it had begun."""
     close_gate(database, GATE)
     process = peer(database, "migrate")
-    eventually(lambda: busy(database, AT_THE_GATE))
+    eventually(lambda: busy(database, AT_THE_GATE), 30)
     process.kill()
     open_gate(database, GATE)
     eventually(lambda: not busy(database, AT_THE_GATE))
