@@ -35,12 +35,7 @@ LOCK_FREE = 30.0
 JOBS, IN_HAND = 60, 8
 QUICK = "?connect_timeout=2&tcp_user_timeout=3000&keepalives_idle=1&keepalives_interval=1&keepalives_count=2"
 """What an application's engine needs to miss a silent server within seconds; without, it takes hours."""
-SILENT = [
-    ("both", 1.0),
-    pytest.param("both", 10.0, marks=pytest.mark.long),
-    pytest.param("broker", 10.0, marks=pytest.mark.long),
-    pytest.param("database", 10.0, marks=pytest.mark.long),
-]
+SILENT = [("both", 1.0), ("both", 10.0), ("broker", 10.0), ("database", 10.0)]
 """Which servers do not hear the consumer any more, and the seconds between its heartbeats to the broker."""
 
 
@@ -97,7 +92,8 @@ def test_a_lock_whose_holder_is_not_heard_gets_free(network: Namespace, across: 
     assert report.duplicates.total() <= WINDOW
 
 
-@pytest.mark.parametrize("standbys", [0, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("standbys", [0, 1])
 def test_a_leader_that_the_broker_does_not_hear_notices_it(
     standbys: int, network: Namespace, across: Pipeline
 ) -> None:
@@ -152,6 +148,7 @@ def consumer(shop: Shop, network: Namespace, processes: Processes) -> Callable[.
     return start
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("severed", "heartbeat"), SILENT)
 def test_a_consumer_that_is_not_heard_is_stood_in_for(
     severed: str,
