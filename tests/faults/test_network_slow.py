@@ -17,6 +17,8 @@ from relays import add
 from relay.theatre.judge import Account, Written, judge
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from faults.namespaces import Namespace
     from faults.pipeline import Pipeline
     from processes import Process, Processes
@@ -32,12 +34,11 @@ GROWTH = 32 * KILOBYTE
 
 @pytest.mark.long
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(("network", "jobs"), [(FAR, 1000)], indirect=["network"])
+@pytest.mark.parametrize(("network", "jobs"), [(FAR, 300)], indirect=["network"])
 def test_a_line_that_is_long_and_loses_packets_costs_time_and_nothing_else(
-    jobs: int, network: Namespace, across: Pipeline, processes: Processes
+    jobs: int, network: Namespace, across: Pipeline, shop: Shop, processes: Processes
 ) -> None:
     """200 ms there and back, a tenth more or less, and of a hundred packets five lost each way."""
-    shop = Shop(across.database, across.broker_url)
     fleet = across.fleet
     fleet.start(1, through=network.enter())
     fleet.wait_leader().process.wait_event("broker_connected", timeout=30)
@@ -61,7 +62,6 @@ def test_a_line_that_is_long_and_loses_packets_costs_time_and_nothing_else(
     )
     assert not report.broken, report
     assert [event["term"] for event in fleet.events("leadership_gained")] == [1]
-    shop.close()
 
 
 @pytest.mark.parametrize("jobs", [60, pytest.param(600, marks=[pytest.mark.long, pytest.mark.timeout(400)])])
@@ -87,6 +87,13 @@ def test_a_narrow_line_is_used_to_its_width_and_no_further(
     assert not fleet.events("broker_lost")
     assert not fleet.events("database_lost")
     assert len(fleet.events("leadership_gained")) == 1
+
+
+@pytest.fixture
+def shop(across: Pipeline) -> Iterator[Shop]:
+    made = Shop(across.database, across.broker_url)
+    yield made
+    made.close()
 
 
 def far_consumer(network: Namespace, shop: Shop, processes: Processes) -> Process:
