@@ -61,7 +61,8 @@ def test_a_line_that_is_long_and_loses_packets_costs_time_and_nothing_else(
         consumer=f"{jobs} effects in {time.monotonic() - began:.2f} s",
     )
     assert not report.broken, report
-    assert [event["term"] for event in fleet.events("leadership_gained")] == [1]
+    told = [fleet.events(name) for name in ("leadership_given_up", "leader_deposed", "database_lost")]
+    assert [event["term"] for event in fleet.events("leadership_gained")] == [1], told
 
 
 @pytest.mark.parametrize("jobs", [60, pytest.param(600, marks=[pytest.mark.long, pytest.mark.timeout(400)])])
