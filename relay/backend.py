@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -46,6 +47,7 @@ SETTINGS: Final = {
     "enable_seqscan": "off",
     "jit": "off",
 }
+SET: Final = "SELECT set_config(%(name)s, %(value)s, false)"
 OPTIONAL_SETTINGS: Final = {"client_connection_check_interval": "1s"}  # read-only on some managed services
 
 CONNECT: Final[dict[str, Any]] = {
@@ -223,13 +225,11 @@ class Backend:
 
     def _set(self) -> None:
         for name, value in SETTINGS.items():
-            self._connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+            self.row(SET, {"name": name, "value": value})
         for name, value in OPTIONAL_SETTINGS.items():
-            try:
-                self._connection.execute("SELECT set_config(%s, %s, false)", (name, value))
-            except psycopg.Error:
-                continue
-        self._connection.execute("SELECT set_config('outbox.by', %s, false)", (self._label,))
+            with suppress(Postponed, WrongEnvironment):
+                self.row(SET, {"name": name, "value": value})
+        self.row(SET, {"name": "outbox.by", "value": self._label})
 
 
 def one_line(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from relay.backend import Postponed
 from relay.keys import Keys
 from relay.term import clock
 
@@ -34,6 +35,36 @@ STRIDE: Final = 32_000
 """Positions of one read towards the tip: all below may be dead, and a statement that reads on times out."""
 SLOW_SLICE: Final = 0.004
 LAST: Final = 2**62
+FIRST_GULP: Final = 16 * 1024
+"""Bytes that the first read of a term may bring. A line that takes seconds for the whole window would take
+the term's trust with it, and the next term, which knows as little, would do the same again, for ever."""
+LEAST_GULP: Final = 1024
+ROW: Final = 256
+"""Bytes that a row takes on the line beside its payload, about."""
+QUICK_READ: Final = 0.25
+SLOW_READ: Final = 1.0
+TRIPS: Final = 4
+"""Round trips of a read, about: a line that is long need not be narrow."""
+
+
+class Gulp:
+    """How much one read may bring: what the line to the database carries in a moment, learnt by reading."""
+
+    def __init__(self) -> None:
+        self.size = FIRST_GULP
+
+    @property
+    def rows(self) -> int:
+        """The most rows."""
+        return max(1, self.size // ROW)
+
+    def learn(self, rows: Sequence[Row], seconds: float) -> None:
+        """Halve it after a slow read; double it after a quick one that brought half of it or more."""
+        brought = size_of(rows) + ROW * len(rows)
+        if seconds > SLOW_READ:
+            self.size = max(LEAST_GULP, min(self.size, brought) // 2)
+        elif seconds < QUICK_READ and brought >= self.size // 2:
+            self.size = min(LAST, self.size * 2)
 
 
 class Reader:
@@ -52,6 +83,7 @@ class Reader:
         self._tip = term.tip
         self._slice = SLICE
         self._sweep_at, self._sweep_cost = 0.0, 0.0
+        self._gulp = Gulp()
         # Whether the sweep that is under way has found nothing so far; and whether the last whole one has.
         self._behind_clean, self._behind_clear = True, False
 
@@ -67,10 +99,15 @@ class Reader:
         if window.search:
             return self._suspect(window)
         self._heed_reset()
-        rows = self._keys.fetch(window, rows=max(1, window.room // 2), size=window.room_bytes)
-        if clock() >= self._sweep_at:
-            rows += self._sweep(window, rows)
-        return rows + self._past_front(window, rows)
+        rows: list[Row] = []
+        began, late = clock(), TRIPS * self._term.trip
+        try:
+            self._read(window, rows)
+        except Postponed:
+            self._gulp.learn((), LAST)
+            raise
+        self._gulp.learn(rows, clock() - began - late)
+        return rows
 
     def start_over(self) -> None:
         """Read again behind the front: what was to be sent, or in flight there, is unknown now."""
@@ -109,6 +146,18 @@ class Reader:
         """Seconds until the next sweep is due."""
         return max(0.0, self._sweep_at - clock())
 
+    def _read(self, window: Window, rows: list[Row]) -> None:
+        room, size = self._room(window, rows)
+        rows += self._keys.fetch(window, rows=max(1, room // 2), size=size)
+        if clock() >= self._sweep_at:
+            rows += self._sweep(window, rows)
+        rows += self._past_front(window, rows)
+
+    def _room(self, window: Window, taken: Sequence[Row]) -> tuple[int, int]:
+        """Return for how many more rows and bytes there is room, in the window and in this read."""
+        rows, size = min(window.room, self._gulp.rows), min(window.room_bytes, self._gulp.size)
+        return rows - len(taken), size - size_of(taken)
+
     def _suspect(self, window: Window) -> list[Row]:
         rows = self._ledger.among(window.search, mine=window.ids(), rows=1)
         if not rows and not window.flying:
@@ -125,7 +174,7 @@ class Reader:
         self._drawn = drawn
 
     def _past_front(self, window: Window, taken: Sequence[Row]) -> list[Row]:
-        room, size = window.room - len(taken), window.room_bytes - size_of(taken)
+        room, size = self._room(window, taken)
         if room <= 0 or size <= 0:
             return []
         found: list[Row] = []
@@ -151,9 +200,10 @@ class Reader:
         """
         rows: list[Row] = []
         began = clock()
-        room = max(1, (window.room - len(taken)) // 2)
+        most, bytes_ = self._room(window, taken)
+        room = max(1, most // 2)
         while self._swept < self._front and clock() - began < SLOW_SLICE:
-            size = window.room_bytes - size_of(taken) - size_of(rows)
+            size = bytes_ - size_of(rows)
             if room <= len(rows) or size <= 0:
                 break
             rows += self._look_back(window, room - len(rows), size)

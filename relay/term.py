@@ -77,6 +77,8 @@ class Term:
         self._serves, self._told = serves, False
         self.settled = (0, 0)
         self._heartbeat, self._trust = settings.heartbeat, TRUST * settings.stale
+        self.trip = 0.0
+        """Seconds that the last heartbeat took there and back."""
         self._beaten = clock()
         self._deadline = self._beaten + self._trust
 
@@ -106,6 +108,7 @@ class Term:
         # From before the statement: it may have been answered late.
         self._beaten, self._deadline = now, now + self._trust
         self.settled = (int(found[0]), int(found[1]))
+        self.trip = clock() - now
 
     def fence(self) -> None:
         """Prove that the term still stands, and flush everything a fetch has seen. Raises as ``beat``."""

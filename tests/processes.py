@@ -205,7 +205,11 @@ class Processes:
         return process
 
     def outbox(
-        self, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        through: Sequence[str] = (),
     ) -> Process:
         """Start ``outbox …`` as a process: ``processes.outbox("relay", "--drain")``.
 
@@ -213,8 +217,9 @@ class Processes:
             arguments: of the command.
             env: added to the environment.
             cwd: the working directory, if it is another than that of all.
+            through: a command in front of it, which becomes it.
         """
-        return self.start(sys.executable, "-m", "relay", *arguments, env=env, cwd=cwd)
+        return self.start(*through, sys.executable, "-m", "relay", *arguments, env=env, cwd=cwd)
 
     def close(self) -> None:
         """Kill what still lives."""

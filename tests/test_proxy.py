@@ -154,6 +154,30 @@ def test_who_knocks_at_the_moment_of_a_refusal_is_closed_too(
     assert not forgotten
 
 
+def test_a_cut_comes_after_a_byte_and_not_again(echo: Echo, wire: Proxy, client: socket.socket) -> None:
+    client.sendall(b"ab")
+    assert client.recv(2) == b"AB"
+    assert wire.passed == 4
+    wire.cut_after(3)
+    client.sendall(b"cdef")
+    with pytest.raises(ConnectionResetError):
+        client.recv(1)
+    eventually(lambda: wire.burnt)
+    assert echo.heard == b"abcde"
+    assert wire.passed == 7
+    with socket.create_connection(("127.0.0.1", wire.port)) as again:
+        again.sendall(b"ghijkl")
+        assert again.recv(6) == b"GHIJKL"
+
+
+def test_a_cut_within_an_answer_lets_its_beginning_through(wire: Proxy, client: socket.socket) -> None:
+    wire.cut_after(5)
+    client.sendall(b"abc")
+    assert client.recv(9) == b"AB"
+    with pytest.raises(ConnectionResetError):
+        client.recv(1)
+
+
 def test_a_delay_is_paid_once_each_way(wire: Proxy, client: socket.socket) -> None:
     client.settimeout(2)
     wire.delay(0.1)

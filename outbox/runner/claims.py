@@ -143,10 +143,20 @@ class Unadopted:
         return self.move(connection, State.SUCCEEDED, charge, {"started_at": func.now()})
 
 
+MISSED: Final = {
+    "tcp_keepalives_idle": "4",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "12s",
+}
+"""Until the end of the transaction. By default the server keeps the claim of a machine that vanished for two
+hours, and nobody else can do its jobs."""
+
 _CLAIM = select(
     func.pg_try_advisory_xact_lock(func.hashtextextended(bindparam("id", type_=Text), literal_column("0"))),
     func.set_config("outbox.by", bindparam("by", type_=Text), true()),
     func.set_config(MARK, bindparam("id", type_=Text), true()),
+    *(func.set_config(name, literal_column(f"'{value}'"), true()) for name, value in MISSED.items()),
 )
 
 _ROW = select(

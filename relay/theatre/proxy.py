@@ -41,6 +41,12 @@ class Proxy:
         self._target = (host, port)
         self.port = free_port()
         self._delay = 0.0
+        self._fuse: int | None = None
+        self._burning: asyncio.Task[None] | None = None
+        self.passed = 0
+        """Bytes that were passed on, both ways together."""
+        self.burnt = 0
+        """How often :meth:`cut_after` came to its cut."""
         self._open: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
@@ -63,6 +69,13 @@ class Proxy:
     def cut(self) -> None:
         """Reset every connection, on both sides. New ones are accepted."""
         self._call(self._cut())
+
+    def cut_after(self, count: int) -> None:
+        """Reset every connection when so many more bytes have passed, both ways together; once.
+
+        The last of them still arrives. A later call takes the place of an earlier one.
+        """
+        self._call(self._light(count))
 
     def stall(self) -> None:
         """Hold everything back, both ways, and tell nobody. Connections stay open."""
@@ -141,6 +154,14 @@ class Proxy:
             connection.cancel()
         await asyncio.gather(*cut, return_exceptions=True)
 
+    async def _light(self, count: int) -> None:
+        self._fuse = count
+
+    async def _burn(self) -> None:
+        await self._cut()
+        self._fuse = None
+        self.burnt += 1
+
     async def _end(self) -> None:
         await self._refuse()
         left = asyncio.all_tasks() - {asyncio.current_task()}
@@ -204,5 +225,15 @@ class Proxy:
                 if not data:
                     writer.write_eof()
                     return
-                writer.write(data)
-                await writer.drain()
+                await self._pass_on(data, writer)
+
+    async def _pass_on(self, data: bytes, writer: asyncio.StreamWriter) -> None:
+        """Write, up to where a fuse ends; then cut, and let nothing more through before that is done."""
+        data = data[: self._fuse]
+        self.passed += len(data)
+        if self._fuse:
+            self._fuse -= len(data)
+            if self._fuse == 0:
+                self._burning = self._loop.create_task(self._burn())
+        writer.write(data)
+        await writer.drain()

@@ -1,6 +1,7 @@
 """A consumer as a process of its own, for tests that kill it: ``python consumer_app.py``.
 
-Configured by the environment: DATABASE_URL, BROKER_URL, CONCURRENCY, GRACE, and LEASE (seconds).
+Configured by the environment: DATABASE_URL, BROKER_URL, CONCURRENCY, and in seconds GRACE, LEASE, and
+HEARTBEAT, the broker's.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from outbox import logs
 from outbox.backoff import Backoff
-from outbox.consumer import Consumer
+from outbox.consumer import Consumer, subscription
 from outbox.handlers import Handlers
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ def act(payload: Any) -> None:
 def main() -> None:
     """Consume until SIGTERM."""
     logs.configure(json_lines=True, level=logging.DEBUG)
+    if "HEARTBEAT" in os.environ:
+        subscription.HEARTBEAT = float(os.environ["HEARTBEAT"])  # type: ignore[misc]
     consumer = Consumer(
         handlers,
         broker_url=os.environ["BROKER_URL"],

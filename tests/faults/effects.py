@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 from helpers import eventually
 
+from relay.theatre.judge import judge
+
 if TYPE_CHECKING:
     from uuid import UUID
 
     from databases import Database
     from faults.figures import Figures
 
-    from relay.theatre.judge import Account
+    from relay.theatre.judge import Account, Report
 
 
 def check_effects(database: Database, account: Account, figures: Figures, timeout: float = 60.0) -> None:
@@ -36,6 +38,19 @@ def check_effects(database: Database, account: Account, figures: Figures, timeou
     assert done <= account.ids | account.ambiguous
     assert effects == Counter(dict.fromkeys(done, 1))
     assert (attempts, retried) == (1, 0)
+
+
+def judge_effects(database: Database, account: Account) -> Report:
+    """Hold what handlers wrote against the account, where nobody listened at the broker.
+
+    Raises:
+        AssertionError: a job was lost, or done twice, or came from nowhere; or it cost a second attempt.
+    """
+    effects = Counter(row[0] for row in database.execute("SELECT job_id FROM effect"))
+    report = judge(account, [], handled=effects.keys(), effects=effects)
+    assert not report.broken, report
+    assert database.value("SELECT max(attempt) FROM outbox.job") == 1
+    return report
 
 
 def _done(database: Database) -> set[UUID]:

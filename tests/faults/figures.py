@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from xdist.workermanage import WorkerController
 
+    from relay.theatre.judge import Report
+
 _LINES = pytest.StashKey[list[str]]()
 
 
@@ -63,6 +65,22 @@ class Figures:
     def say(self, told: object) -> None:
         """Add a line."""
         self._lines.append(f"{self._test}: {told}")
+
+    def row(
+        self, fault: str, report: Report, recovery: float, *, relay: str = "-", consumer: str = "-"
+    ) -> None:
+        """Add a row of the fault matrix.
+
+        Args:
+            fault: what was done, and to what.
+            report: what was lost, came from nowhere, or came twice.
+            recovery: seconds from the fault, or from its end where nobody else can step in.
+            relay: what the relay did about it.
+            consumer: what consumers did about it.
+        """
+        duplicates = report.duplicates.total()
+        counts = f"lost {len(report.lost)} | ghosts {len(report.ghosts)} | duplicates {duplicates}"
+        self.say(f"{fault} | relay: {relay} | consumer: {consumer} | {counts} | recovery {recovery:.2f} s")
 
     def within(self, most: float, seconds: Sequence[float], what: str) -> None:
         """Hold durations to what is promised, on a machine that may stall for a moment.

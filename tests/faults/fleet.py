@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from helpers import eventually
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from processes import Event, Process, Processes
 
 
@@ -35,14 +37,16 @@ class Fleet:
         self.relays: list[Process] = []
         """Also those that have ended."""
 
-    def start(self, count: int = 1, *options: str) -> None:
+    def start(self, count: int = 1, *options: str, through: Sequence[str] = ()) -> None:
         """Start ``count`` more, and wait for nothing.
 
         Args:
             count: how many.
             options: of the command, such as ``--stale``, ``4``.
+            through: a command in front of it, such as one that enters a namespace.
         """
-        self.relays += [self._processes.outbox(*self._arguments, *options) for _ in range(count)]
+        arguments = (*self._arguments, *options)
+        self.relays += [self._processes.outbox(*arguments, through=through) for _ in range(count)]
 
     def wait_leader(self, after: int = 0, timeout: float = 30.0) -> Leader:
         """Wait for a term later than ``after``.

@@ -50,6 +50,21 @@ def test_completion_and_writes_are_one_commit(shop: Shop, run: Any) -> None:
     assert shop.heard(events.JobHandled, state="succeeded", version=2, attempt=1)
 
 
+def test_postgresql_misses_a_consumer_that_vanished_with_a_claim(shop: Shop, run: Any) -> None:
+    """Its machine lost its power, or its network: by default the claim would stand for two hours."""
+    patience = [f"current_setting('tcp_{name}')" for name in ("keepalives_idle", "user_timeout")]
+    told: list[Any] = []
+
+    def handle(_job: Job, session: Session) -> None:
+        told.append(tuple(session.execute(text(f"SELECT {', '.join(patience)}")).one()))
+
+    assert run(handle).run(shop.delivery(shop.job())) == Ack()
+    with shop.engine.connect() as connection:  # and the application's own transactions keep theirs
+        told.append(tuple(connection.execute(text(f"SELECT {', '.join(patience)}")).one()))
+    assert told[0] == ("4", "12000")
+    assert told[1] != told[0]
+
+
 def test_a_message_that_overtook_its_mark_is_done_too(shop: Shop, run: Any) -> None:
     job_id = shop.job()
     shop.database.execute(

@@ -13,7 +13,7 @@ from relays import Line, election, leading, line, settings
 from replicas import Replica
 from senders import Sender
 
-from relay import cli, keys, sandbox
+from relay import cli, keys, reader, sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -150,8 +150,9 @@ def win() -> Iterator[Callable[[Election], Term]]:
 
 @pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the reader walk to the end in one read, however busy the machine is."""
+    """Have the reader walk to the end in one read, and fill the window, however busy the machine is."""
     monkeypatch.setattr(keys, "SLOW", 60.0)
+    monkeypatch.setattr(reader, "FIRST_GULP", reader.LAST)
 
 
 @pytest.fixture

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from desk import Desk
 from relays import add, row
 
 from relay import reader as module
-from relay.reader import SWEEP_EVERY
+from relay.reader import FIRST_GULP, ROW, SLOW_READ, SWEEP_EVERY
 
 if TYPE_CHECKING:
     from databases import Database
 
+    from relay.ledger import Keyless
     from relay.term import Term
 
 
@@ -132,3 +133,48 @@ def test_strict_has_one_of_a_key_in_flight(desk: Desk, database: Database) -> No
     desk.ledger.mark([row(id=first)])
     desk.window.forget(desk.window.unmarked())
     assert desk.fetch() == [second]
+
+
+def test_a_read_brings_little_at_first_and_more_each_time(
+    database: Database, term: Term, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A whole window over a narrow line would outlast the term, and the next term would read it again."""
+    monkeypatch.undo()
+    add(database, 300, payload=b"x" * 768)
+    desk = Desk(database, term)
+    reads = [len(desk.publish()) for _ in range(5)]
+    assert reads[0] == FIRST_GULP // 768
+    assert reads[:3] == sorted(set(reads[:3]))
+    assert sum(reads) == 300
+
+
+def test_a_slow_read_is_followed_by_a_smaller_one(database: Database, term: Term, now: list[float]) -> None:
+    add(database, 300, payload=b"x" * 768)
+    desk = Desk(database, term)
+    desk.reader._gulp.size = FIRST_GULP
+    lookup = desk.ledger.keyless
+
+    def slowly(**bounds: Any) -> Keyless:
+        now[0] += SLOW_READ + 4 * term.trip + 0.1
+        return lookup(**bounds)
+
+    desk.ledger.keyless = slowly  # type: ignore[method-assign]
+    reads = [len(desk.publish()) for _ in range(5)]
+    assert reads == sorted(reads, reverse=True)
+    assert 0 < reads[-1] < reads[0] / 4
+
+
+def test_a_long_way_is_no_narrow_one(database: Database, term: Term, now: list[float]) -> None:
+    add(database, 300)
+    desk = Desk(database, term)
+    desk.reader._gulp.size = FIRST_GULP
+    term.trip = SLOW_READ
+    lookup = desk.ledger.keyless
+
+    def from_afar(**bounds: Any) -> Keyless:
+        now[0] += SLOW_READ
+        return lookup(**bounds)
+
+    desk.ledger.keyless = from_afar  # type: ignore[method-assign]
+    desk.publish()
+    assert len(desk.publish()) > FIRST_GULP // ROW
