@@ -31,7 +31,8 @@ class Fleet:
     def __init__(self, processes: Processes, database_url: str, broker_url: str) -> None:
         self._processes = processes
         addresses = ("--database-url", database_url, "--broker-url", broker_url)
-        self._arguments = ("relay", *addresses, "--log", "json")
+        self.arguments = ("relay", *addresses, "--log", "json")
+        """Of the command, for those that start it in a way of their own."""
         self.relays: list[Process] = []
         """Also those that have ended."""
 
@@ -42,7 +43,7 @@ class Fleet:
             count: how many.
             options: of the command, such as ``--stale``, ``4``.
         """
-        self.relays += [self._processes.outbox(*self._arguments, *options) for _ in range(count)]
+        self.relays += [self._processes.outbox(*self.arguments, *options) for _ in range(count)]
 
     def wait_leader(self, after: int = 0, timeout: float = 30.0) -> Leader:
         """Wait for a term later than ``after``.
