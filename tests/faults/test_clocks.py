@@ -139,7 +139,9 @@ def nobody_was_deposed(plant: Plant) -> None:
     assert len(plant.fleet.events("leadership_gained")) == 1
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(8, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("rounds", [1, 8])
 def test_a_host_whose_clock_jumps_deposes_nobody_and_loses_no_lease(
     rounds: int, plant: Plant, processes: Processes, tmp_path: Path
 ) -> None:
@@ -181,6 +183,7 @@ def says(process: Process, fast: float) -> None:
     eventually(worn)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("rounds", [1, pytest.param(8, marks=pytest.mark.long)])
 def test_a_database_whose_clock_jumps_deposes_nobody_and_ends_a_lease_once_at_the_most(
     rounds: int, clocked_plant: Plant, clocked: ClockedPostgres

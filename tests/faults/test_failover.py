@@ -256,8 +256,9 @@ def fenced_off(database: Database, token: UUID) -> bool:
     return False
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("count", [100, pytest.param(2000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [100, 2000])
 def test_a_leader_of_an_old_primary_that_lives_on_has_no_effect(
     count: int, site: Site, processes: Processes
 ) -> None:

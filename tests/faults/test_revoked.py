@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 LOAD = Shape(rate=200)
 WRONG_ENVIRONMENT = 78
+AT_WORK = 4
+"""Handlers of a consumer at the same time."""
 
 
 class Login(NamedTuple):
@@ -107,7 +109,7 @@ LOGIN = {
 @pytest.mark.parametrize(
     ("way", "seconds"),
     [
-        ("password", 4),
+        ("password", 3),
         pytest.param("password", 60, marks=pytest.mark.long),
         pytest.param("login", 20, marks=pytest.mark.long),
     ],
@@ -148,7 +150,9 @@ def test_a_role_that_may_not_log_in_any_more_waits_until_it_may(
     assert plant.attempts() == 0
 
 
-@pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seconds", [2, 60])
 def test_rights_on_tables_that_are_taken_away_end_a_relay_and_let_a_consumer_wait(
     seconds: int, plant: Plant, logins: dict[str, Login]
 ) -> None:
@@ -180,7 +184,7 @@ def test_rights_on_tables_that_are_taken_away_end_a_relay_and_let_a_consumer_wai
         report,
         f"{gap:.1f} s after its restart",
     )
-    assert paid == 0
+    assert paid <= AT_WORK, "only what was read before and is to be written after it"
 
 
 def strip(database: Database, logins: dict[str, Login]) -> None:

@@ -91,12 +91,13 @@ def address(url: str, user: User) -> str:
     return parts._replace(netloc=f"{user.name}:{user.password}@{server}").geturl()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("way", "seconds"),
     [
         ("password", 3),
-        *(pytest.param(way, 60, marks=pytest.mark.long) for way in WAYS),
+        *((way, 60) for way in WAYS),
     ],
 )
 def test_a_user_that_is_refused_waits_until_it_is_let_in(
