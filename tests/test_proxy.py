@@ -36,6 +36,10 @@ class Echo:
             while True:
                 threading.Thread(target=self.answer, args=(self.listener.accept()[0],), daemon=True).start()
 
+    def close(self) -> None:
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
     def answer(self, client: socket.socket) -> None:
         with client, suppress(OSError):
             while data := client.recv(1000):
@@ -47,8 +51,7 @@ class Echo:
 def echo() -> Iterator[Echo]:
     server = Echo()
     yield server
-    server.listener.shutdown(socket.SHUT_RDWR)
-    server.listener.close()
+    server.close()
 
 
 @pytest.fixture
@@ -86,6 +89,20 @@ def test_a_cut_resets_what_is_open_and_takes_new_ones(client: socket.socket, wir
     with socket.create_connection(("127.0.0.1", wire.port)) as again:
         again.sendall(b"b")
         assert again.recv(1) == b"B"
+
+
+def test_it_leads_to_another_server_from_then_on(echo: Echo, wire: Proxy, client: socket.socket) -> None:
+    client.sendall(b"a")
+    assert client.recv(1) == b"A"
+    other = Echo()
+    wire.lead_to(f"any://user@127.0.0.1:{other.port}/name")
+    with pytest.raises(ConnectionResetError):
+        client.recv(1)
+    with socket.create_connection(("127.0.0.1", wire.port)) as again:
+        again.sendall(b"b")
+        assert again.recv(1) == b"B"
+    assert (echo.heard, other.heard) == (b"a", b"b")
+    other.close()
 
 
 def test_a_stall_holds_and_a_resume_delivers(client: socket.socket, wire: Proxy) -> None:

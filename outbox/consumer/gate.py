@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 _PATIENT: Final = (2.0, 60.0)
 """Waits for a database that refuses: somebody has to do something about it."""
 
+_STEADY: Final = 1.0
+"""Seconds of an open gate after which the next loss is another one. That a database answers proves little:
+one whose disk is full does, and refuses the jobs that come then."""
+
 
 class Backoff:
     """Waits between tries to reach a server: doubled, with jitter.
@@ -60,7 +64,7 @@ class Gate:
         self._wake = wake
         self._backoff, self._patience = Backoff(), Backoff(*_PATIENT)
         self._asking = False
-        self._next = 0.0
+        self._next = self._opened_at = 0.0
         self._answer: BaseException | bool | None = None
         self.open = True
 
@@ -68,6 +72,8 @@ class Gate:
         """Let nothing start before the database has answered."""
         if self.open:
             self.open = False
+            if now - self._opened_at >= _STEADY:
+                self._backoff.reset()
             self._lost(verdict.reason, now, refused=verdict.refused)
 
     def proven(self) -> None:
@@ -82,8 +88,7 @@ class Gate:
                 reason, refused = told(answer)
                 self._lost(reason, now, refused=refused)
             else:
-                self.open = True
-                self._backoff.reset()
+                self.open, self._opened_at = True, now
         if not self.open and not self._asking and now >= self._next:
             self._asking = True
             self._crew.submit(self._ask)

@@ -18,8 +18,9 @@ _PASSING: Final = ("08", "53", "57P", "58", "55P03", "40P01", "40001", "25006", 
 """Connection, resources, shutdown, system, lock time-out, deadlock, serialisation, a primary no longer, a
 prepared statement that is another session's."""
 
-_GONE: Final = ("08", "57P", "53300", "25006", "26000", "42P05")
-"""Of these, the ones after which nothing else would work either: look for the database first."""
+_GONE: Final = ("08", "57P", "53100", "53300", "25006", "26000", "42P05")
+"""Of these, the ones after which nothing else would work either: look for the database first. A full disk is
+among them: each of our jobs writes something, and somebody has to be told."""
 
 # 25P03 is in neither: PostgreSQL ends a session that the handler left idle, and would each time.
 

@@ -77,6 +77,15 @@ class Proxy:
         """
         self._call(self._light(count))
 
+    def lead_to(self, url: str) -> None:
+        """Lead to another server from now on, as an address does after a failover. Resets every connection.
+
+        Args:
+            url: of the other server; the client's own login and database still count.
+        """
+        parts = urlsplit(url)
+        self._call(self._lead_to((parts.hostname or "", parts.port or 0)))
+
     def stall(self) -> None:
         """Hold everything back, both ways, and tell nobody. Connections stay open."""
         self._call(self._set(self._to_server, self._to_client, passing=False))
@@ -161,6 +170,10 @@ class Proxy:
         await self._cut()
         self._fuse = None
         self.burnt += 1
+
+    async def _lead_to(self, target: tuple[str, int]) -> None:
+        self._target = target
+        await self._cut()
 
     async def _end(self) -> None:
         await self._refuse()

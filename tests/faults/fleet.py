@@ -33,7 +33,8 @@ class Fleet:
     def __init__(self, processes: Processes, database_url: str, broker_url: str) -> None:
         self._processes = processes
         addresses = ("--database-url", database_url, "--broker-url", broker_url)
-        self._arguments = ("relay", *addresses, "--log", "json")
+        self.arguments = ("relay", *addresses, "--log", "json")
+        """Of the command, for those that start it in a way of their own."""
         self.relays: list[Process] = []
         """Also those that have ended."""
 
@@ -45,7 +46,7 @@ class Fleet:
             options: of the command, such as ``--stale``, ``4``.
             through: a command in front of it, such as one that enters a namespace.
         """
-        arguments = (*self._arguments, *options)
+        arguments = (*self.arguments, *options)
         self.relays += [self._processes.outbox(*arguments, through=through) for _ in range(count)]
 
     def wait_leader(self, after: int = 0, timeout: float = 30.0) -> Leader:

@@ -13,33 +13,21 @@ import datetime as dt
 import os
 import select
 import sys
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
+import wrong_clock
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-way, shift = sys.argv[1], dt.timedelta(seconds=float(sys.argv[2]))
+way, shift = sys.argv[1], float(sys.argv[2])
 dsn, url = os.environ["OUTBOX_DATABASE_URL"], os.environ["URL"]
 
 
-class Shifted(dt.datetime):
-    """A datetime that asks a clock that is wrong."""
-
-    @classmethod
-    def now(cls, tz: Any = None) -> Any:
-        """Return a wrong time."""
-        return super().now(tz) + shift
-
-
-right = {name: getattr(time, name) for name in ("time", "time_ns")}
-time.time = lambda: right["time"]() + shift.total_seconds()
-time.time_ns = lambda: int(right["time_ns"]() + shift.total_seconds() * 1e9)
-dt.datetime = Shifted  # type: ignore[misc] # before ours are imported, and after the drivers are
+wrong_clock.wear(lambda: shift)  # before ours are imported, and after the drivers are
 
 import outbox  # noqa: E402
 from relay.backend import Backend  # noqa: E402
