@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final
 from outbox import events
 from relay.backend import Postponed
 from relay.chores import Chores
+from relay.clerk import Clerk
 from relay.destinations import Admission, Destinations
 from relay.ledger import Ledger
 from relay.reader import Reader
-from relay.row import readable
 from relay.term import clock
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from relay.routes import Routes
     from relay.row import Row
     from relay.term import Term
-    from relay.window import Outcomes
 
 REMARK_EVERY: Final = 0.1
 IDLE: Final = 1.0
@@ -55,7 +54,7 @@ class Shift:
         self, *, term: Term, broker: Broker, routes: Routes, settings: Settings, observe: Observer
     ) -> None:
         self.term, self._broker, self._window = term, broker, broker.window
-        self._routes, self._settings, self._observe = routes, settings, observe
+        self._settings, self._observe = settings, observe
         self._ledger = Ledger(term)
         self._reader = Reader(self._ledger, term, settings)
         self._destinations = Destinations(self._ledger.parked())
@@ -66,6 +65,9 @@ class Shift:
             destinations=self._destinations,
             settings=settings,
             observe=observe,
+        )
+        self._clerk = Clerk(
+            ledger=self._ledger, destinations=self._destinations, routes=routes, observe=observe
         )
         self._asleep = self._busy = False
         self._nap = NAP
@@ -87,7 +89,7 @@ class Shift:
         """Write down what the broker said: mark, park, bury; leave alone what it could not take."""
         outcomes = self._window.take()
         if outcomes:
-            self._judge(outcomes)
+            self._clerk.judge(outcomes)
         overtaken = 0
         if outcomes.confirmed or (self._window.unmarked() and clock() >= self._remark_at):
             overtaken = self._mark()
@@ -196,7 +198,7 @@ class Shift:
         admitted: list[Row] = []
         parked: dict[str, list[Row]] = defaultdict(list)
         for row in rows:
-            if not self._fits(row):
+            if not self._clerk.fits(row):
                 continue
             verdict = self._destinations.admit(row)
             if verdict is Admission.SEND:
@@ -206,7 +208,8 @@ class Shift:
             else:
                 self._window.search.discard(row.ident)  # the others need not wait for its rest
         for destination, theirs in parked.items():
-            self._park(theirs, self._destinations.down[destination].reason)
+            if self._clerk.park(theirs, self._destinations.down[destination].reason):
+                self._busy = True
         return admitted
 
     def _stage_probes(self, rows: Sequence[Row]) -> None:
@@ -221,55 +224,6 @@ class Shift:
             self._destinations.probing(destination, sent=row is not None)
             if row is not None:
                 self._probes.append(row)
-
-    def _fits(self, row: Row) -> bool:
-        most = self._routes.way(row).max_bytes
-        if most is None or len(row.payload) <= most:
-            return True
-        self._bury(row, f"{len(row.payload)} bytes of payload, and its route takes {most}")
-        return False
-
-    def _judge(self, outcomes: Outcomes) -> None:
-        for row in outcomes.nacked:
-            rest = self._destinations.nacked(row.destination)
-            if rest is not None:
-                self._observe(events.DestinationResting(readable(row.destination), rest))
-        returned: dict[str, list[Row]] = defaultdict(list)
-        reasons: dict[str, str] = {}
-        for row, reason in outcomes.unroutable:
-            returned[row.destination].append(row)
-            reasons[row.destination] = reason
-        for destination, rows in returned.items():
-            self._turned_away(destination, rows, reasons[destination])
-        for row, reason in outcomes.refused:
-            self._destinations.refused(row.destination)
-            self._bury(row, reason)
-        for row in outcomes.confirmed:
-            if self._destinations.confirmed(row.destination):
-                self._observe(events.DestinationUp(readable(row.destination)))
-
-    def _turned_away(self, destination: str, rows: Sequence[Row], reason: str) -> None:
-        down = self._destinations.unroutable(destination, reason)
-        if down is not None:
-            self._observe(events.DestinationDown(readable(destination), reason, down.wait))
-        self._park(rows, reason)
-
-    def _park(self, rows: Sequence[Row], reason: str) -> None:
-        try:
-            count = self._ledger.park(rows, reason)
-        except Postponed:
-            return  # they are pending still, and found again
-        if count:
-            self._busy = True
-            self._observe(events.JobsParked(count))
-
-    def _bury(self, row: Row, reason: str) -> None:
-        try:
-            buried = self._ledger.bury([row], reason)
-        except Postponed:
-            return
-        if buried:
-            self._observe(events.JobRefused(str(row.id), row.kind, reason))
 
     def _mark(self) -> int:
         """Mark what is confirmed; forget what has moved on; keep what is locked for another try."""
