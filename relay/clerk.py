@@ -6,14 +6,14 @@ What it cannot write just now stays pending, and is found again by its state.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from outbox import events
 from relay.backend import Postponed
 from relay.row import readable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from outbox.events import Observer
     from relay.destinations import Destinations
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from relay.routes import Routes
     from relay.row import Row
     from relay.window import Outcomes
+
+UNHEARD: Final = "its messages are not confirmed, while others are: is it a queue without a leader?"
 
 
 class Clerk:
@@ -58,6 +60,13 @@ class Clerk:
         for row in outcomes.confirmed:
             if self._destinations.confirmed(row.destination):
                 self._observe(events.DestinationUp(readable(row.destination)))
+
+    def unheard(self, destinations: Iterable[str]) -> None:
+        """Take destinations of which the broker says nothing for long for down."""
+        for destination in destinations:
+            down = self._destinations.unheard(destination, UNHEARD)
+            if down is not None:
+                self._observe(events.DestinationDown(readable(destination), UNHEARD, down.wait))
 
     def fits(self, row: Row) -> bool:
         """Whether a job is no larger than its route takes; one that is gets buried."""

@@ -74,6 +74,7 @@ class Shift:
         self._remark_at = 0.0
         self._losses = broker.losses
         self._probes: list[Row] = []
+        self._held: set[str] = set()
 
     def listen(self) -> None:
         """Hear the doorbell: a commit's, or a consumer's that has bound a queue."""
@@ -90,6 +91,7 @@ class Shift:
         outcomes = self._window.take()
         if outcomes:
             self._clerk.judge(outcomes)
+        self._heed_silence()
         overtaken = 0
         if outcomes.confirmed or (self._window.unmarked() and clock() >= self._remark_at):
             overtaken = self._mark()
@@ -109,7 +111,8 @@ class Shift:
         except Postponed:
             self._give_back()
             raise
-        self._busy = self._busy or bool(rows or self._probes) or self._reader.catching_up
+        found = bool(rows or self._probes) or self._reader.found_ahead
+        self._busy = self._busy or found or self._reader.catching_up
         return rows
 
     def send(self, rows: Sequence[Row]) -> None:
@@ -134,7 +137,7 @@ class Shift:
         longest = min(longest, self._destinations.next_look)
         if self._reader.passing:
             return min(longest, PASSING)
-        if len(self._window):
+        if self._window.flying or self._window.unmarked():
             return min(longest, DROWSY, self._reader.sweep_in)
         return min(longest, self._fall_asleep())
 
@@ -188,9 +191,19 @@ class Shift:
         self._reader.start_over()
         self._destinations.lost()
 
+    def _heed_silence(self) -> None:
+        """Read again what was left alone in a silence that is over; have one that lasts written down."""
+        held = {*self._window.silent, *self._destinations.resting}
+        if self._held - held:
+            self._reader.start_over()
+        self._held = held
+        self._clerk.unheard(self._window.unheard)
+
     def _after_loss(self) -> None:
         """What was in flight is unknown; remember of it only what is still to be sent."""
         self._give_back()
+        for destination in self._window.mute:
+            self._destinations.mute(destination)
         self._window.suspects &= self._ledger.still_pending(self._window.suspects)
         self._losses = self._broker.losses
 
@@ -200,9 +213,12 @@ class Shift:
         for row in rows:
             if not self._clerk.fits(row):
                 continue
-            verdict = self._destinations.admit(row)
+            may_try = len(self._probes) < PROBES
+            verdict = self._destinations.admit(row, self._window.silent, may_try=may_try)
             if verdict is Admission.SEND:
                 admitted.append(row)
+            elif verdict is Admission.TRY:
+                self._probes.append(row)
             elif verdict is Admission.PARK:
                 parked[row.destination].append(row)
             else:
