@@ -96,11 +96,9 @@ class Broker:
             self._lost(gone)
             return
         self._notice_block()
-        if self._blocked is None and self.window.overdue:
-            reason = f"no confirm for {self.window.timeout:.0f} s"
-            self.window.strain()
-            self.publisher.drop()
-            self._lost(BrokerGone(reason, unknown=self.window.drop()))
+        if self._blocked is None:
+            self.window.set_aside()
+            self._notice_silence(self.publisher)
 
     def send(self, rows: Sequence[Row], term: Term, duplicate: Callable[[Row], bool]) -> bool:
         """Send jobs; a loss or a pause on the way leaves some pending. Raises ``LeadershipLost``.
@@ -172,6 +170,18 @@ class Broker:
     def _was_of_use(self) -> bool:
         """Whether the connection lasted, or settled anything: a broker that hangs up is not stormed."""
         return self.window.settled > self._settled_before or clock() - self._connected_at > LONGEST_WAIT
+
+    def _notice_silence(self, publisher: AmqpPublisher | VirtualPublisher) -> None:
+        """Give up a connection on which nothing is confirmed, or which one destination has stuffed."""
+        if self.window.overdue:
+            reason = f"no confirm for {self.window.timeout:.0f} s"
+            self.window.strain()
+        elif self.window.stuck:
+            reason = "what waits for one destination holds up all others"
+        else:
+            return
+        publisher.drop()
+        self._lost(BrokerGone(reason, unknown=self.window.drop()))
 
     def _notice_block(self) -> None:
         blocked = self.publisher.blocked if self.publisher is not None else None

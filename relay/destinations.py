@@ -1,7 +1,8 @@
 """Which destinations take messages now: jobs of a down one are parked, a resting one is left alone a moment.
 
 A destination is what goes down together: a kind with its own exchange and routing key, if it has any. *Down*:
-the broker could route its messages nowhere; one job at a time probes it, with a back-off. *Resting*: the
+the broker could route its messages nowhere, or says nothing of them for long while it answers others; one
+job at a time probes it, with a back-off. *Silent*: it says nothing just now (``silence.py``). *Resting*: the
 broker said no (nack); after the rest a few try again, twice as many each time it goes well. Everything else
 flows meanwhile. Memory of one term, no I/O.
 """
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from relay.term import clock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Container, Iterable
 
     from relay.row import Row
 
@@ -32,6 +33,8 @@ class Admission(Enum):
     """What becomes of a job that was read."""
 
     SEND = auto()
+    TRY = auto()
+    """Send it on a channel of its own."""
     PARK = auto()
     LEAVE = auto()
 
@@ -49,7 +52,7 @@ class Down:
 
 @dataclass(slots=True)
 class Rest:
-    """Until when a destination is left alone, and how many jobs try it then."""
+    """Until when a destination is left alone, and how many jobs try it then; ``apart``: not beside others."""
 
     wait: float
     until: float
@@ -58,6 +61,7 @@ class Rest:
     failed: bool = False
     passed: bool = False
     told_at: float = field(default_factory=clock)
+    apart: bool = False
 
 
 class Destinations:
@@ -83,18 +87,26 @@ class Destinations:
             if destination not in found and not (down.probing or down.recovering):
                 del self._down[destination]
 
-    def admit(self, row: Row) -> Admission:
-        """Decide whether a job that was read is sent, parked or left pending."""
+    def admit(self, row: Row, silent: Container[str] = (), *, may_try: bool = True) -> Admission:
+        """Decide whether a job that was read is sent, parked or left pending.
+
+        Args:
+            row: the job.
+            silent: destinations of which the broker says nothing just now.
+            may_try: whether one more may be sent on a channel of its own.
+        """
         down = self._down.get(row.destination)
         if down is not None and not down.recovering:
             return Admission.PARK
+        if row.destination in silent:
+            return Admission.LEAVE
         rest = self._resting.get(row.destination)
         if rest is None:
             return Admission.SEND
-        if rest.trying >= rest.allowed or clock() < rest.until:
+        if rest.trying >= rest.allowed or clock() < rest.until or (rest.apart and not may_try):
             return Admission.LEAVE
         rest.trying += 1
-        return Admission.SEND
+        return Admission.TRY if rest.apart else Admission.SEND
 
     def unroutable(self, destination: str, reason: str) -> Down | None:
         """Note that a message was returned. Returns the entry if this is news, or the probe's answer."""
@@ -109,6 +121,28 @@ class Destinations:
         down.reason, down.probing, down.recovering = reason, False, False
         down.probe_at = clock() + down.wait
         return down
+
+    def unheard(self, destination: str, reason: str) -> Down | None:
+        """Note that what flies there, now its probe, is not answered. Returns the entry if it is news."""
+        down = self._down.get(destination)
+        if down is not None and not down.recovering:
+            return None
+        self._resting.pop(destination, None)
+        down = self._down[destination] = Down(reason, clock(), probing=True)
+        return down
+
+    def mute(self, destination: str) -> None:
+        """Note that a connection ended in its silence: one job tries it, apart from all others.
+
+        A channel that is new to a quorum queue asks its leader first, and serves nobody before the answer.
+        """
+        if destination not in self._down:
+            self._resting[destination] = Rest(FIRST_REST, clock(), apart=True)
+
+    @property
+    def resting(self) -> Collection[str]:
+        """The destinations that rest, or are tried after a rest."""
+        return self._resting.keys()
 
     def nacked(self, destination: str) -> float | None:
         """Note that the broker said no: leave the destination alone, longer each time.
@@ -214,7 +248,7 @@ class Destinations:
             return
         if not rest.failed:
             rest.allowed *= 2
-            if rest.allowed > RESTED:
+            if rest.apart or rest.allowed > RESTED:
                 del self._resting[destination]
         else:
             rest.wait = FIRST_REST if rest.passed else min(LONGEST, rest.wait * 2)

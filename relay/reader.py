@@ -86,6 +86,8 @@ class Reader:
         self._gulp = Gulp()
         # Whether the sweep that is under way has found nothing so far; and whether the last whole one has.
         self._behind_clean, self._behind_clear = True, False
+        self.found_ahead = False
+        """Whether the last read past the front found something: more may lie there, whatever may be sent."""
 
     def fetch(self, window: Window) -> list[Row]:
         """Read into the window's room: half of it for the keys, half of the rest for what committed late.
@@ -94,6 +96,7 @@ class Reader:
             window: whose room bounds rows and bytes, and whose jobs are left out. While it looks for a
                 poisonous one, one of the suspects is read and nothing else.
         """
+        self.found_ahead = False
         if window.room <= 0 or window.room_bytes <= 0:
             return []
         if window.search:
@@ -186,6 +189,7 @@ class Reader:
             found = self._ahead(window, LAST, room, size)
             self._front = found[-1].pos if found else self._front
         self._behind_clear = self._behind_clear and not found
+        self.found_ahead = bool(found)
         return found
 
     def _ahead(self, window: Window, upto: int, room: int, size: int) -> list[Row]:

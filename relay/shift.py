@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final
 from outbox import events
 from relay.backend import Postponed
 from relay.chores import Chores
+from relay.clerk import Clerk
 from relay.destinations import Admission, Destinations
 from relay.ledger import Ledger
 from relay.reader import Reader
-from relay.row import readable
 from relay.term import clock
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from relay.routes import Routes
     from relay.row import Row
     from relay.term import Term
-    from relay.window import Outcomes
 
 REMARK_EVERY: Final = 0.1
 IDLE: Final = 1.0
@@ -55,7 +54,7 @@ class Shift:
         self, *, term: Term, broker: Broker, routes: Routes, settings: Settings, observe: Observer
     ) -> None:
         self.term, self._broker, self._window = term, broker, broker.window
-        self._routes, self._settings, self._observe = routes, settings, observe
+        self._settings, self._observe = settings, observe
         self._ledger = Ledger(term)
         self._reader = Reader(self._ledger, term, settings)
         self._destinations = Destinations(self._ledger.parked())
@@ -67,11 +66,15 @@ class Shift:
             settings=settings,
             observe=observe,
         )
+        self._clerk = Clerk(
+            ledger=self._ledger, destinations=self._destinations, routes=routes, observe=observe
+        )
         self._asleep = self._busy = False
         self._nap = NAP
         self._remark_at = 0.0
         self._losses = broker.losses
         self._probes: list[Row] = []
+        self._held: set[str] = set()
 
     def listen(self) -> None:
         """Hear the doorbell: a commit's, or a consumer's that has bound a queue."""
@@ -87,7 +90,8 @@ class Shift:
         """Write down what the broker said: mark, park, bury; leave alone what it could not take."""
         outcomes = self._window.take()
         if outcomes:
-            self._judge(outcomes)
+            self._clerk.judge(outcomes)
+        self._heed_silence()
         overtaken = 0
         if outcomes.confirmed or (self._window.unmarked() and clock() >= self._remark_at):
             overtaken = self._mark()
@@ -107,7 +111,8 @@ class Shift:
         except Postponed:
             self._give_back()
             raise
-        self._busy = self._busy or bool(rows or self._probes) or self._reader.catching_up
+        found = bool(rows or self._probes) or self._reader.found_ahead
+        self._busy = self._busy or found or self._reader.catching_up
         return rows
 
     def send(self, rows: Sequence[Row]) -> None:
@@ -132,7 +137,7 @@ class Shift:
         longest = min(longest, self._destinations.next_look)
         if self._reader.passing:
             return min(longest, PASSING)
-        if len(self._window):
+        if self._window.flying or self._window.unmarked():
             return min(longest, DROWSY, self._reader.sweep_in)
         return min(longest, self._fall_asleep())
 
@@ -186,9 +191,19 @@ class Shift:
         self._reader.start_over()
         self._destinations.lost()
 
+    def _heed_silence(self) -> None:
+        """Read again what was left alone in a silence that is over; have one that lasts written down."""
+        held = {*self._window.silent, *self._destinations.resting}
+        if self._held - held:
+            self._reader.start_over()
+        self._held = held
+        self._clerk.unheard(self._window.unheard)
+
     def _after_loss(self) -> None:
         """What was in flight is unknown; remember of it only what is still to be sent."""
         self._give_back()
+        for destination in self._window.mute:
+            self._destinations.mute(destination)
         self._window.suspects &= self._ledger.still_pending(self._window.suspects)
         self._losses = self._broker.losses
 
@@ -196,17 +211,21 @@ class Shift:
         admitted: list[Row] = []
         parked: dict[str, list[Row]] = defaultdict(list)
         for row in rows:
-            if not self._fits(row):
+            if not self._clerk.fits(row):
                 continue
-            verdict = self._destinations.admit(row)
+            may_try = len(self._probes) < PROBES
+            verdict = self._destinations.admit(row, self._window.silent, may_try=may_try)
             if verdict is Admission.SEND:
                 admitted.append(row)
+            elif verdict is Admission.TRY:
+                self._probes.append(row)
             elif verdict is Admission.PARK:
                 parked[row.destination].append(row)
             else:
                 self._window.search.discard(row.ident)  # the others need not wait for its rest
         for destination, theirs in parked.items():
-            self._park(theirs, self._destinations.down[destination].reason)
+            if self._clerk.park(theirs, self._destinations.down[destination].reason):
+                self._busy = True
         return admitted
 
     def _stage_probes(self, rows: Sequence[Row]) -> None:
@@ -221,55 +240,6 @@ class Shift:
             self._destinations.probing(destination, sent=row is not None)
             if row is not None:
                 self._probes.append(row)
-
-    def _fits(self, row: Row) -> bool:
-        most = self._routes.way(row).max_bytes
-        if most is None or len(row.payload) <= most:
-            return True
-        self._bury(row, f"{len(row.payload)} bytes of payload, and its route takes {most}")
-        return False
-
-    def _judge(self, outcomes: Outcomes) -> None:
-        for row in outcomes.nacked:
-            rest = self._destinations.nacked(row.destination)
-            if rest is not None:
-                self._observe(events.DestinationResting(readable(row.destination), rest))
-        returned: dict[str, list[Row]] = defaultdict(list)
-        reasons: dict[str, str] = {}
-        for row, reason in outcomes.unroutable:
-            returned[row.destination].append(row)
-            reasons[row.destination] = reason
-        for destination, rows in returned.items():
-            self._turned_away(destination, rows, reasons[destination])
-        for row, reason in outcomes.refused:
-            self._destinations.refused(row.destination)
-            self._bury(row, reason)
-        for row in outcomes.confirmed:
-            if self._destinations.confirmed(row.destination):
-                self._observe(events.DestinationUp(readable(row.destination)))
-
-    def _turned_away(self, destination: str, rows: Sequence[Row], reason: str) -> None:
-        down = self._destinations.unroutable(destination, reason)
-        if down is not None:
-            self._observe(events.DestinationDown(readable(destination), reason, down.wait))
-        self._park(rows, reason)
-
-    def _park(self, rows: Sequence[Row], reason: str) -> None:
-        try:
-            count = self._ledger.park(rows, reason)
-        except Postponed:
-            return  # they are pending still, and found again
-        if count:
-            self._busy = True
-            self._observe(events.JobsParked(count))
-
-    def _bury(self, row: Row, reason: str) -> None:
-        try:
-            buried = self._ledger.bury([row], reason)
-        except Postponed:
-            return
-        if buried:
-            self._observe(events.JobRefused(str(row.id), row.kind, reason))
 
     def _mark(self) -> int:
         """Mark what is confirmed; forget what has moved on; keep what is locked for another try."""

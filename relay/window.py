@@ -3,6 +3,9 @@
 Confirms are matched to messages by delivery tag here and nowhere else: kombu's own ``confirm_publish`` takes
 any ack for the message it waits for, so a late ack of one confirms the next. Memory is keyed by (id,
 version). No I/O.
+
+What flies to a destination of which the broker says nothing is *set aside*: it is in flight as before, and
+takes no room from the others, for as much as one window more.
 """
 
 from __future__ import annotations
@@ -10,11 +13,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from relay.silence import Silence
 from relay.term import clock
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from relay.row import Row
 
@@ -59,6 +63,8 @@ class Window:
         self.limit = float(rows)
         self.timeout = FIRST_TIMEOUT
         self._flying: OrderedDict[int, Flight] = OrderedDict()
+        self._silence = Silence()
+        self._aside: set[int] = set()
         self._unmarked: dict[Ident, Row] = {}
         self._returned: dict[str, str] = {}
         self._bytes = 0
@@ -68,6 +74,8 @@ class Window:
         self._outcomes = Outcomes([], [], [], [])
         self.suspects: set[Ident] = set()
         self.search: set[Ident] = set()
+        self.mute: set[str] = set()
+        """The destinations that were silent when the connection ended."""
 
     def __len__(self) -> int:
         """Return how many jobs are in flight or unmarked."""
@@ -75,8 +83,23 @@ class Window:
 
     @property
     def flying(self) -> int:
-        """How many messages wait for the broker's word."""
-        return len(self._flying)
+        """How many messages wait for the broker's word, beside those that are set aside."""
+        return len(self._flying) - len(self._aside)
+
+    @property
+    def silent(self) -> Collection[str]:
+        """The destinations of which the broker says nothing: no more is sent there for now."""
+        return self._silence.silent
+
+    @property
+    def stuck(self) -> bool:
+        """Whether so much waits for one of them that the broker reads no more of what we send."""
+        return self._silence.stuck
+
+    @property
+    def unheard(self) -> list[str]:
+        """Those of which it says nothing for long, while it answers others."""
+        return self._silence.lasting
 
     @property
     def room(self) -> int:
@@ -86,7 +109,7 @@ class Window:
         a strained window must not wait for it.
         """
         most = 1 if self.search else int(self.limit)
-        return max(0, min(most - len(self._flying), self._most - len(self)))
+        return max(0, min(most, self._most - len(self._unmarked)) - self.flying)
 
     @property
     def room_bytes(self) -> int:
@@ -95,8 +118,8 @@ class Window:
 
     @property
     def oldest(self) -> float | None:
-        """When the longest-waiting message was sent."""
-        return next(iter(self._flying.values())).sent_at if self._flying else None
+        """When the longest-waiting message was sent, of those that are not set aside."""
+        return next((flight.sent_at for tag, flight in self._flying.items() if tag not in self._aside), None)
 
     @property
     def only(self) -> int | None:
@@ -127,7 +150,9 @@ class Window:
                 ``multiple`` of the shared one settles.
             row: the job.
         """
-        self._flying[tag] = Flight(row, clock())
+        now = clock()
+        self._flying[tag] = Flight(row, now)
+        self._silence.sent(row.destination, now)
         self._bytes += len(row.payload)
 
     def returned(self, job_id: str, reason: str) -> None:
@@ -181,6 +206,9 @@ class Window:
         """
         unknown = {flight.row.ident for flight in self._flying.values()}
         self._flying.clear()
+        self._aside.clear()
+        self.mute = set(self.silent)
+        self._silence.forget()
         self._returned.clear()
         self._bytes = 0
         self.suspects |= unknown
@@ -188,9 +216,23 @@ class Window:
             self.search |= unknown
         return len(unknown)
 
+    def set_aside(self) -> None:
+        """Have what waits for silent destinations take no room any more; its payload is not needed again."""
+        fresh = self._silence.listen()
+        for tag, flight in self._flying.items() if fresh else ():
+            if len(self._aside) >= self._most:
+                break
+            if flight.row.destination in fresh:
+                self._aside.add(tag)
+                self._flying[tag] = flight._replace(row=flight.row._replace(payload=b""))
+                self._bytes -= len(flight.row.payload)
+                self.search.discard(flight.row.ident)
+
     def excuse(self) -> None:
         """Start every message's waiting time anew: the broker had asked for a pause."""
         now = clock()
+        self._aside.clear()
+        self._silence.excuse(now)
         for tag, flight in self._flying.items():
             self._flying[tag] = flight._replace(sent_at=now)
 
@@ -202,21 +244,35 @@ class Window:
 
     @property
     def overdue(self) -> bool:
-        """Whether the longest-waiting message has waited longer than the time-out."""
-        return self.oldest is not None and clock() - self.oldest > self.timeout
+        """Whether a message has waited longer than the time-out; where others are answered, it may."""
+        since = [at for at in (self.oldest, self._silence.unproven_since) if at is not None]
+        return bool(since) and clock() - min(since) > self.timeout
 
     def _settle(self, tag: int, *, multiple: bool) -> list[Row]:
         if multiple:
             tags = [known for known in self._flying if 0 < known <= tag]
         else:
             tags = [tag] if tag in self._flying else []
-        rows = [self._flying.pop(known).row for known in tags]
+        flights = [self._flying.pop(known) for known in tags]
+        self._aside.difference_update(tags)
+        self._hear(flights)
+        rows = [flight.row for flight in flights]
         self._bytes -= sum(len(row.payload) for row in rows)
         idents = [row.ident for row in rows]
         self.suspects.difference_update(idents)
         self.search.difference_update(idents)
         self._grow(len(rows))
         return rows
+
+    def _hear(self, flights: Iterable[Flight]) -> None:
+        """Count what was set aside again once something of its destination is answered."""
+        now = clock()
+        for row, sent_at in flights:
+            if self._silence.heard(row.destination, sent_at, now):
+                back = [tag for tag in self._aside if self._flying[tag].row.destination == row.destination]
+                self._aside.difference_update(back)
+                for tag in back:
+                    self._flying[tag] = self._flying.pop(tag)._replace(sent_at=now)
 
     def _grow(self, settled: int) -> None:
         """After each clean window a tenth comes back, and the patience shrinks to normal."""

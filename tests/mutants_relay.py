@@ -49,6 +49,20 @@ RELAY = (
         "tests/relay/test_shift_rests.py::test_a_relay_rests_while_a_full_queue_rests",
     ),
     Mutant(
+        "what waits for a silent destination takes the others' room",
+        "relay/window.py",
+        "return len(self._flying) - len(self._aside)",
+        "return len(self._flying)",
+        "tests/faults/test_silence.py::test_a_queue_without_a_leader_costs_the_others_no_speed",
+    ),
+    Mutant(
+        "a broker that thaws has its slower destinations parked",
+        "relay/silence.py",
+        "wait.proven_at is None and self._latest > wait.since",
+        "wait.proven_at is None and self._latest > 0",
+        "tests/relay/test_silence.py::test_an_answer_to_what_left_before_proves_nothing",
+    ),
+    Mutant(
         "any ack confirms",
         "relay/window.py",
         "tags = [tag] if tag in self._flying else []",

@@ -48,6 +48,7 @@ class Shape:
         hold: for how many seconds each transaction stays open between its first job and its last.
         total: jobs after which they end by themselves; None: not before :meth:`Load.stop`.
         options: for the session, as in ``PGOPTIONS``.
+        kind: of the jobs.
     """
 
     writers: int = 4
@@ -57,6 +58,7 @@ class Shape:
     hold: Callable[[], float] = at_once
     total: int | None = None
     options: str = ""
+    kind: str = KIND
 
 
 class Load:
@@ -146,8 +148,10 @@ class Load:
 
     def _add(self, session: Session, writer: str, jobs: list[Written], count: int) -> None:
         for _ in range(count):
-            key = f"{writer}, {random.randrange(_KEYS)}" if random.random() < 0.5 else None
-            job = outbox.add(session, KIND, {"writer": writer, "nth": len(jobs)}, key=key)
+            key = (
+                f"{self._shape.kind}, {writer}, {random.randrange(_KEYS)}" if random.random() < 0.5 else None
+            )
+            job = outbox.add(session, self._shape.kind, {"writer": writer, "nth": len(jobs)}, key=key)
             jobs.append(Written(job, key))
         session.flush()
 

@@ -5,16 +5,22 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import amqp
 import kombu
 import pytest
 import relays
+from faults.collector import Collector
+from faults.fleet import Fleet
+from faults.load import KIND, Load, Shape
 from helpers import eventually
 
 from outbox import events
+from relay.theatre.judge import judge
 
 if TYPE_CHECKING:
     from databases import Database
     from faults.figures import Figures
+    from processes import Processes
 
 NOWHERE = "nowhere.bound"
 
@@ -63,6 +69,54 @@ def test_a_parked_job_holds_the_later_ones_of_its_key_and_nobody_else(
             eventually(lambda: relays.states(database) == {"published": 8})
             assert relays.ids_of(line.take("late")) == first[:1]
             assert relays.ids_of(line.take("open")) == first[1:]
+
+
+def test_a_queue_that_is_deleted_under_load_costs_no_job(
+    processes: Processes, database: Database, amqp_url: str, figures: Figures
+) -> None:
+    """A classic queue, because only one of those can be deleted just when nothing in it goes with it."""
+    fleet, classic = Fleet(processes, database.dsn, amqp_url), {"x-queue-type": "classic"}
+    fleet.start()
+    with relays.line(amqp_url) as line, Collector(amqp_url, "doomed", arguments=classic) as collector:
+        leader = fleet.wait_leader().process
+        with Load(database, Shape(rate=500)) as load:
+            collector.wait_count(500)
+            collector.pause()  # it takes on what is on its way, and declares no queue when this one is gone
+            deleted_at = time.monotonic()
+            eventually(lambda: deleted(line, "doomed"))
+            assert "NO_ROUTE" in leader.wait_event("destination_down", destination=KIND)["reason"]
+            told_in = time.monotonic() - deleted_at
+            load.wait_committed(500)
+            eventually(lambda: parked(database) > 200)
+            collector.resume()
+            back_at = time.monotonic()
+            leader.wait_event("destination_up", destination=KIND)
+            back_in = time.monotonic() - back_at
+            load.wait_committed(200)
+        collector.wait_for(load.account.ids)
+        eventually(lambda: set(relays.states(database)) == {"published"})
+        report = judge(load.account, collector.deliveries)
+    figures.say(report)
+    figures.say(f"told after {told_in:.2f} s, back {back_in:.2f} s after the queue, parked {moves(database)}")
+    assert not report.broken, report
+    assert not report.duplicates
+    assert not fleet.events("broker_lost")
+    assert told_in < 10
+
+
+def deleted(line: relays.Line, queue: str) -> bool:
+    """Delete a queue if nothing is in it."""
+    try:
+        line.channel.queue_delete(queue, if_empty=True)
+    except amqp.PreconditionFailed:
+        line.channel = line._connection.channel()
+        return False
+    return True
+
+
+def moves(database: Database) -> int:
+    """Count how many jobs were parked."""
+    return int(database.value("SELECT count(*) FROM outbox.transition WHERE \"to\" = 'parked'"))
 
 
 def test_a_missing_exchange_parks_and_buries_nothing(database: Database, amqp_url: str) -> None:
