@@ -71,9 +71,9 @@ class Stand:
     def settle(self, account: Account, timeout: float = 60.0) -> Report:
         """Wait until all is delivered and marked; hold the collector and the tape against the account.
 
-        Order is asked of the tape: what a consumer missed, a quorum queue may hand out in any order. A message
-        goes to both queues, so what came twice in one of them alone was doubled by the broker: a queue whose
-        leader was parted from a channel may hold a message twice, and no header of ours can tell.
+        Order is asked of the tape: what a consumer missed, a quorum queue may hand out in any order. Each
+        message goes to both queues, so what came twice in one of them alone was doubled by the broker: a
+        queue whose leader was parted from a channel may hold it twice, and no header of ours can tell.
         """
         pipeline = self.pipeline
         pipeline.collector.wait_for(account.ids, timeout)
