@@ -234,7 +234,8 @@ class Shift:
         After the read, which would find a staged one, and park it.
         """
         strict = self._settings.order != "pipelined"
-        busy = {*self._window.keys(), *(row.key for row in rows if row.key)} if strict else set()
+        going = {row.key for row in (*rows, *self._probes) if row.key}
+        busy = {*self._window.keys(), *going} if strict else set()
         for destination in self._destinations.to_probe()[: min(PROBES, self._window.room - len(rows))]:
             row = self._ledger.stage_probe(destination, busy)
             self._destinations.probing(destination, sent=row is not None)

@@ -53,6 +53,13 @@ RELAY = (
         "relay/window.py",
         "return len(self._flying) - len(self._aside)",
         "return len(self._flying)",
+        "tests/relay/test_silence.py::test_a_full_window_of_one_silent_destination_makes_room_for_the_others",
+    ),
+    Mutant(
+        "a silent destination is tried again beside all others",
+        "relay/destinations.py",
+        "FIRST_REST, clock(), apart=True)",
+        "FIRST_REST, clock())",
         "tests/faults/test_silence.py::test_a_queue_without_a_leader_costs_the_others_no_speed",
     ),
     Mutant(

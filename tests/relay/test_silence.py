@@ -110,6 +110,7 @@ def test_an_answer_to_what_left_before_proves_nothing(w: Window, now: list[float
     fly(w, MUTE, 2)
     quiet(w, now, 2 * LASTING)
     w.acked(1, multiple=False)
+    w.set_aside()
     quiet(w, now, 2 * QUIET)
     assert not w.unheard
 
