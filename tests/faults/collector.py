@@ -66,7 +66,7 @@ class Collector:
         self.seen: set[UUID] = set()
         self._tag = self._acked = 0
         self._bound, self._stopping = threading.Event(), threading.Event()
-        self._reading = threading.Event()
+        self._reading, self._standing = threading.Event(), threading.Event()
         self._reading.set()
         self._thread = threading.Thread(target=self._run, name="collector", daemon=True)
 
@@ -83,9 +83,11 @@ class Collector:
     def pause(self) -> None:
         """Take nothing, until :meth:`resume`: the queue fills behind what is prefetched."""
         self._reading.clear()
+        assert self._standing.wait(10), "the collector does not stand still"
 
     def resume(self) -> None:
         """Undo :meth:`pause`."""
+        self._standing.clear()
         self._reading.set()
 
     def wait_for(self, ids: Iterable[UUID], timeout: float = 30.0) -> None:
@@ -154,7 +156,9 @@ class Collector:
         self._bound.set()
         batch = min(_BATCH, self._prefetch // 2)
         while not self._stopping.is_set():
-            self._reading.wait()
+            if not self._reading.is_set():
+                self._standing.set()
+                self._reading.wait()
             try:
                 connection.drain_events(timeout=_QUIET)
                 quiet = False
