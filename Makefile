@@ -28,18 +28,19 @@ test: lint ## check the code, run every test that takes less than a few seconds
 	@echo "pytest: all but the long tests, $(WORKERS) at a time"
 	@$(BIN)/pytest -m "not long and not exhaustive and not measured" $(PARALLEL) $(ARGS) || $(NONE_CHOSEN)
 	@echo "pytest: what measures times, one at a time"
-	@$(BIN)/pytest -m "measured and not long" $(ARGS) || $(NONE_CHOSEN)
+	@$(BIN)/pytest -m "measured and not long and not exhaustive" $(ARGS) || $(NONE_CHOSEN)
 
 test-all: test test-long ## the same, and the long tests
 
 test-long: $(VENV)/dev ## run the long tests alone
 	@echo "pytest: the long tests, $(WORKERS) at a time"
-	@$(BIN)/pytest -m "long and not measured" $(PARALLEL) $(ARGS) || $(NONE_CHOSEN)
+	@$(BIN)/pytest -m "long and not exhaustive and not measured" $(PARALLEL) $(ARGS) || $(NONE_CHOSEN)
 	@echo "pytest: the long ones that measure times, one at a time"
-	@$(BIN)/pytest -m "long and measured" $(ARGS) || $(NONE_CHOSEN)
+	@$(BIN)/pytest -m "long and measured and not exhaustive" $(ARGS) || $(NONE_CHOSEN)
 
 test-exhaustive: $(VENV)/dev ## stop everything at every point, break every guarantee on purpose
-	@$(BIN)/pytest -m exhaustive $(PARALLEL) $(ARGS)
+	@$(BIN)/pytest -m "exhaustive and not measured" $(PARALLEL) $(ARGS) || $(NONE_CHOSEN)
+	@$(BIN)/pytest -m "exhaustive and measured" $(ARGS) || $(NONE_CHOSEN)
 
 lint: $(VENV)/dev ## ruff, mypy, import contracts
 	@echo "ruff check" && $(BIN)/ruff check --quiet .

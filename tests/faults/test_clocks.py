@@ -141,7 +141,7 @@ def nobody_was_deposed(plant: Plant) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("rounds", [1, 8])
+@pytest.mark.parametrize("rounds", [1, pytest.param(8, marks=pytest.mark.exhaustive)])
 def test_a_host_whose_clock_jumps_deposes_nobody_and_loses_no_lease(
     rounds: int, plant: Plant, processes: Processes, tmp_path: Path
 ) -> None:
@@ -183,8 +183,9 @@ def says(process: Process, fast: float) -> None:
     eventually(worn)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("rounds", [1, pytest.param(8, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [1, pytest.param(8, marks=pytest.mark.exhaustive)])
 def test_a_database_whose_clock_jumps_deposes_nobody_and_ends_a_lease_once_at_the_most(
     rounds: int, clocked_plant: Plant, clocked: ClockedPostgres
 ) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from relay.theatre.judge import Account, Report
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(400)]
 
 LOAD = Shape(rate=200)
 NEARBY = "near.by"

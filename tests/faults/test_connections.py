@@ -51,8 +51,9 @@ def plant(
         processes.close()  # a role whose sessions are at work cannot be dropped
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=pytest.mark.exhaustive)])
 def test_a_server_without_connections_keeps_its_leader_and_lets_others_wait(
     seconds: int, plant: Plant, own_postgres: Postgres
 ) -> None:

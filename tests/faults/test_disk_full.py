@@ -68,10 +68,11 @@ def plant(processes: Processes, cramped: CrampedPostgres, amqp_url: str, figures
     database.engine.dispose()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("part", "seconds"),
-    [("data", 3), *(pytest.param(part, 60, marks=pytest.mark.long) for part in ("data", "wal"))],
+    [("data", 3), *(pytest.param(part, 60, marks=pytest.mark.exhaustive) for part in ("data", "wal"))],
 )
 def test_a_full_disk_of_the_database_loses_nothing(
     part: str, seconds: int, plant: Plant, cramped: CrampedPostgres, disk: Disk
@@ -132,7 +133,7 @@ def _started(server: CrampedPostgres) -> bool:
 
 
 @pytest.mark.long  # as with the memory alarm, whose short version is in test_outage_blocked.py
-@pytest.mark.parametrize("seconds", [3, 30])
+@pytest.mark.parametrize("seconds", [3, pytest.param(30, marks=pytest.mark.exhaustive)])
 def test_a_broker_whose_disk_is_full_is_left_in_peace(
     seconds: int,
     *,

@@ -150,8 +150,9 @@ def site(
     shop.close()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("count", [100, pytest.param(2000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [100, pytest.param(2000, marks=pytest.mark.exhaustive)])
 def test_a_failover_that_loses_the_tail_loses_nothing_of_what_is_left(count: int, site: Site) -> None:
     site.fleet.start(2, "--redeliver-after", str(REDELIVER))
     with site.shop.consuming(site.gate.handlers) as consumer:
@@ -258,7 +259,7 @@ def fenced_off(database: Database, token: UUID) -> bool:
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("count", [100, 2000])
+@pytest.mark.parametrize("count", [100, pytest.param(2000, marks=pytest.mark.exhaustive)])
 def test_a_leader_of_an_old_primary_that_lives_on_has_no_effect(
     count: int, site: Site, processes: Processes
 ) -> None:

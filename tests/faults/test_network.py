@@ -39,7 +39,10 @@ SILENT = [("both", 1.0), ("both", 10.0), ("broker", 10.0), ("database", 10.0)]
 """Which servers do not hear the consumer any more, and the seconds between its heartbeats to the broker."""
 
 
-@pytest.mark.parametrize(("heartbeat", "stale"), [(0.2, 4.0), pytest.param(1.0, 8.0, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("heartbeat", "stale"), [(0.2, 4.0), pytest.param(1.0, 8.0, marks=pytest.mark.exhaustive)]
+)
 def test_a_leader_that_the_database_does_not_hear_is_replaced(
     heartbeat: float, stale: float, network: Namespace, across: Pipeline
 ) -> None:
@@ -71,7 +74,7 @@ def test_a_leader_that_the_database_does_not_hear_is_replaced(
     assert report.duplicates.total() <= WINDOW
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_a_lock_whose_holder_is_not_heard_gets_free(network: Namespace, across: Pipeline) -> None:
     """With nobody to end the silent session, PostgreSQL itself has to miss it."""
     across.fleet.start(1, through=network.enter())
@@ -92,7 +95,7 @@ def test_a_lock_whose_holder_is_not_heard_gets_free(network: Namespace, across: 
     assert report.duplicates.total() <= WINDOW
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("standbys", [0, 1])
 def test_a_leader_that_the_broker_does_not_hear_notices_it(
     standbys: int, network: Namespace, across: Pipeline
@@ -148,7 +151,7 @@ def consumer(shop: Shop, network: Namespace, processes: Processes) -> Callable[.
     return start
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("severed", "heartbeat"), SILENT)
 def test_a_consumer_that_is_not_heard_is_stood_in_for(
     severed: str,

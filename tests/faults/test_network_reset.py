@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from relay.theatre.proxy import Proxy
 
 JOBS = 5
+pytestmark = pytest.mark.long
 SWEEP = pytest.mark.parametrize(
-    "places", [6, pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(600)])]
+    "places", [6, pytest.param(100, marks=[pytest.mark.exhaustive, pytest.mark.timeout(600)])]
 )
 
 SERVERS = pytest.mark.parametrize("server", ["database", "broker"])

@@ -32,7 +32,7 @@ RATE = 10_000
 GROWTH = 32 * KILOBYTE
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(("network", "jobs"), [(FAR, 300)], indirect=["network"])
 def test_a_line_that_is_long_and_loses_packets_costs_time_and_nothing_else(
@@ -65,7 +65,10 @@ def test_a_line_that_is_long_and_loses_packets_costs_time_and_nothing_else(
     assert [event["term"] for event in fleet.events("leadership_gained")] == [1], told
 
 
-@pytest.mark.parametrize("jobs", [60, pytest.param(600, marks=[pytest.mark.long, pytest.mark.timeout(400)])])
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "jobs", [60, pytest.param(600, marks=[pytest.mark.exhaustive, pytest.mark.timeout(400)])]
+)
 def test_a_narrow_line_is_used_to_its_width_and_no_further(
     jobs: int, network: Namespace, across: Pipeline
 ) -> None:

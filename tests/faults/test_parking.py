@@ -71,6 +71,7 @@ def test_a_parked_job_holds_the_later_ones_of_its_key_and_nobody_else(
             assert relays.ids_of(line.take("open")) == first[1:]
 
 
+@pytest.mark.long
 def test_a_queue_that_is_deleted_under_load_costs_no_job(
     processes: Processes, database: Database, amqp_url: str, figures: Figures
 ) -> None:

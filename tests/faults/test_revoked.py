@@ -106,12 +106,13 @@ LOGIN = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("way", "seconds"),
     [
         ("password", 3),
-        pytest.param("password", 60, marks=pytest.mark.long),
-        pytest.param("login", 20, marks=pytest.mark.long),
+        pytest.param("password", 60, marks=pytest.mark.exhaustive),
+        pytest.param("login", 20, marks=pytest.mark.exhaustive),
     ],
 )
 def test_a_role_that_may_not_log_in_any_more_waits_until_it_may(
@@ -152,7 +153,7 @@ def test_a_role_that_may_not_log_in_any_more_waits_until_it_may(
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("seconds", [2, 60])
+@pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=pytest.mark.exhaustive)])
 def test_rights_on_tables_that_are_taken_away_end_a_relay_and_let_a_consumer_wait(
     seconds: int, plant: Plant, logins: dict[str, Login]
 ) -> None:

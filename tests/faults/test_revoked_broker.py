@@ -97,7 +97,7 @@ def address(url: str, user: User) -> str:
     ("way", "seconds"),
     [
         ("password", 3),
-        *((way, 60) for way in WAYS),
+        *(pytest.param(way, 60, marks=pytest.mark.exhaustive) for way in WAYS),
     ],
 )
 def test_a_user_that_is_refused_waits_until_it_is_let_in(

@@ -55,6 +55,7 @@ def rate(database: Database, count: int = 2000) -> float:
     return count / (time.monotonic() - began)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.measured
 @pytest.mark.parametrize(("known", "burst", "within"), [(True, 300, 4.0), (False, 4 * WINDOW, 13.0)])
 def test_a_queue_without_a_leader_costs_the_others_no_speed(

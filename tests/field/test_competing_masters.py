@@ -27,13 +27,16 @@ if TYPE_CHECKING:
     from relay.leader import Election
     from relay.term import Term
 
+pytestmark = pytest.mark.long
+
 CONSUMER = Path(__file__).parents[1] / "faults" / "consumer_app.py"
 SERVERS = 3
 CONFLICTS, JOBS = 6, 30
 
 
 @pytest.mark.parametrize(
-    ("count", "rounds"), [(12, 20), pytest.param(50, 200, marks=[pytest.mark.long, pytest.mark.timeout(300)])]
+    ("count", "rounds"),
+    [(12, 20), pytest.param(50, 200, marks=[pytest.mark.exhaustive, pytest.mark.timeout(300)])],
 )
 def test_of_many_elections_at_once_one_is_won(
     database: Database, figures: Figures, count: int, rounds: int

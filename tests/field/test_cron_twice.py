@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     Start = Callable[..., Process]
 
+pytestmark = pytest.mark.long
+
 NAME, KEY = "nightly", "lock:cron:nightly"
 BEGAN = datetime.now(UTC)
 RUN = 'echo ran >> "$J"'
@@ -85,7 +87,7 @@ def begun(journal: Path, count: int, process: Process) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("slots", [3, pytest.param(50, marks=pytest.mark.long)])
+@pytest.mark.parametrize("slots", [3, pytest.param(50, marks=pytest.mark.exhaustive)])
 def test_three_starts_of_a_slot_are_one_run(
     start: Start, journal: Path, figures: Figures, slots: int
 ) -> None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     Start = Callable[..., Process]
 
+pytestmark = pytest.mark.long
+
 ORDERS = 50
 
 
@@ -45,7 +47,7 @@ def place(session: Session, number: int) -> uuid.UUID:
     return job
 
 
-@pytest.mark.parametrize("seconds", [2.0, pytest.param(5.0, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [2.0, pytest.param(5.0, marks=pytest.mark.exhaustive)])
 def test_a_transaction_that_is_open_sends_nothing_and_then_every_row_is_found(
     seconds: float, pipeline: Pipeline, worker: Worker
 ) -> None:
@@ -87,7 +89,9 @@ def test_what_is_rolled_back_is_never_sent(pipeline: Pipeline, worker: Worker) -
     pipeline.figures.say(f"{undone} jobs rolled back, half of them to a savepoint: 0 sent, {ORDERS} others")
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(300)])])
+@pytest.mark.parametrize(
+    "kills", [10, pytest.param(200, marks=[pytest.mark.exhaustive, pytest.mark.timeout(300)])]
+)
 def test_an_application_that_is_killed_right_after_its_commit_loses_nothing(
     kills: int, pipeline: Pipeline, worker: Worker, peer: Start
 ) -> None:

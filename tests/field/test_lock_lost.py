@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     How = Literal["fast", "immediate"]
 
+pytestmark = pytest.mark.long
+
 WINDOW = 1000
 MARKS = """
 SELECT published_term, min(published_at), max(published_at) FROM outbox.job
@@ -50,7 +52,7 @@ def pipeline(
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("losses", [1, pytest.param(10, marks=pytest.mark.long)])
+@pytest.mark.parametrize("losses", [1, pytest.param(10, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("how", ["fast", "immediate", "terminated"])
 def test_a_lost_lock_ends_a_term_and_the_next_one_does_not_overlap_it(
     how: How | Literal["terminated"], losses: int, own_postgres: Postgres, pipeline: Pipeline

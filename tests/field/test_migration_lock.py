@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     Start = Callable[..., Process]
 
+pytestmark = pytest.mark.long
+
 KILLS = 3
 GATE, AT_THE_GATE = "in_ddl", "%in_ddl%"
 TAKE = f"SELECT pg_advisory_lock({LOCK_CLASS}, {LOCK_MIGRATE})"
