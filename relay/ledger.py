@@ -35,11 +35,13 @@ WITHIN: Final = "sum(octet_length(payload)) OVER (ORDER BY {order} ROWS UNBOUNDE
 # open mark and a late mark find nothing.
 FENCED: Final = "f AS MATERIALIZED (SELECT 1 FROM outbox.leader WHERE token = %(token)s FOR SHARE)"
 
+# Not min(pos): where the planner expects few rows, it goes through all that wait.
 KEYLESS: Final = f"""
 SELECT s.xmin, s.oldest, {", ".join("d." + name.strip() for name in COLUMNS.split(","))}
 FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin,
-             (SELECT min(pos) FROM outbox.job
-               WHERE state = 'pending' AND key IS NULL AND pos > %(after)s AND pos <= %(upto)s) AS oldest) s
+             (SELECT pos FROM outbox.job
+               WHERE state = 'pending' AND key IS NULL AND pos > %(after)s AND pos <= %(upto)s
+              ORDER BY pos LIMIT 1) AS oldest) s
 LEFT JOIN (
     SELECT * FROM (
         SELECT {COLUMNS},
