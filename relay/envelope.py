@@ -42,11 +42,10 @@ def unfit(row: Row, way: Way, error: BaseException) -> str:
     return f"no message can hold it: {error}"
 
 
-def prepare(channel: Any, row: Row, term: int, *, duplicate: bool) -> Any:
-    """Return a job's message as ``channel`` takes it. An event has no version: its takers have own rows.
+def filled(row: Row, term: int, *, duplicate: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return properties and headers of a job's message. An event has no version: its takers have own rows.
 
     Args:
-        channel: kombu's.
         row: the job.
         term: of the relay that sends it.
         duplicate: whether it may have been sent before.
@@ -55,7 +54,7 @@ def prepare(channel: Any, row: Row, term: int, *, duplicate: bool) -> Any:
         Unsendable: no message can hold it.
     """
     try:
-        properties, headers = message.outgoing(
+        return message.outgoing(
             id=row.id,
             kind=row.kind,
             key=row.key,
@@ -67,6 +66,18 @@ def prepare(channel: Any, row: Row, term: int, *, duplicate: bool) -> Any:
             possible_duplicate=duplicate,
             created_at=row.created_at,
         )
+    except (ValueError, TypeError, OverflowError) as error:
+        raise Unsendable(f"{type(error).__name__}: {error}") from None
+
+
+def prepare(channel: Any, row: Row, term: int, *, duplicate: bool) -> Any:
+    """Return a job's message as ``channel``, one of kombu's, takes it.
+
+    Raises:
+        Unsendable: no message can hold it.
+    """
+    properties, headers = filled(row, term, duplicate=duplicate)
+    try:
         return channel.prepare_message(
             row.payload,
             content_type=properties.pop("content_type"),

@@ -20,7 +20,8 @@ from outbox.errors import LeadershipLost, OutboxError, WrongEnvironment
 from relay import cork
 from relay.backend import Postponed
 from relay.blame import blame, blame_probe, told
-from relay.envelope import UNWRITABLE, Unsendable, prepare, unfit
+from relay.envelope import UNWRITABLE, Unsendable, filled, unfit
+from relay.frames import Content, publish
 from relay.side import Refusal, SideChannel, asked
 
 if TYPE_CHECKING:
@@ -218,8 +219,8 @@ class AmqpPublisher:
         way = self._routes.way(row)
         self._window.fly(tag, row)
         try:
-            prepared = prepare(channel, row, term, duplicate=duplicate)
-            channel.basic_publish(prepared, way.exchange, way.routing_key, mandatory=True)
+            content = Content(row.payload, *filled(row, term, duplicate=duplicate))
+            publish(channel, content, way.exchange, way.routing_key)
         except (Unsendable, *UNWRITABLE) as error:
             self._window.refused(tag, unfit(row, way, error))
             return False
