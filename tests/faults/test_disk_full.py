@@ -132,8 +132,8 @@ def _started(server: CrampedPostgres) -> bool:
     return True
 
 
-@pytest.mark.long  # as with the memory alarm, whose short version is in test_outage_blocked.py
-@pytest.mark.parametrize("seconds", [3, pytest.param(30, marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive  # as with the memory alarm, whose short version is in test_outage_blocked.py
+@pytest.mark.parametrize("seconds", [3, 30])
 def test_a_broker_whose_disk_is_full_is_left_in_peace(
     seconds: int,
     *,

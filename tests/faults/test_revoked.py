@@ -151,9 +151,9 @@ def test_a_role_that_may_not_log_in_any_more_waits_until_it_may(
     assert plant.attempts() == 0
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("seconds", [2, 60])
 def test_rights_on_tables_that_are_taken_away_end_a_relay_and_let_a_consumer_wait(
     seconds: int, plant: Plant, logins: dict[str, Login]
 ) -> None:
