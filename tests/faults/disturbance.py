@@ -26,8 +26,6 @@ class Disturbance:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="disturbance", daemon=True)
         self._failure: BaseException | None = None
-        self.begun = 0
-        """How many have begun."""
         self.done: Counter[str] = Counter()
         """How often each was at work, to its end."""
 
@@ -57,6 +55,5 @@ class Disturbance:
         for fault in random.sample(self._faults, len(self._faults)):
             if self._over.wait(random.uniform(0, self._rest)):
                 return
-            self.begun += 1
             fault(self._over)
             self.done[fault.__name__] += 1

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from databases import Database
+    from faults.disturbance import Fault
     from faults.figures import Figures
     from processes import Processes
     from sqlalchemy.orm import Session
@@ -60,34 +61,48 @@ def pipeline(
         yield Pipeline(database, amqp_url, fleet, collector, figures)
 
 
-@pytest.fixture
-def faults(amqp_url: str, pipeline: Pipeline) -> list[Callable[[threading.Event], None]]:
+class Faults:
     """What goes wrong, each for a moment: a full queue, a kind with nothing bound, a dead leader."""
 
-    def nack(over: threading.Event) -> None:
-        pipeline.collector.pause()
-        with line(amqp_url) as opened, suppress(AssertionError):
+    def __init__(self, amqp_url: str, pipeline: Pipeline) -> None:
+        self._amqp_url, self._pipeline = amqp_url, pipeline
+        self.at_work = 0
+        """How many have begun to bite: what is committed now meets the latest one."""
+        self.all: list[Fault] = [self.nack, self.give_back, self.kill]
+
+    def nack(self, over: threading.Event) -> None:
+        """Keep the queue full."""
+        self._pipeline.collector.pause()
+        self.at_work += 1
+        with line(self._amqp_url) as opened, suppress(AssertionError):
             eventually(lambda: opened.depth("collected") >= MOST or over.is_set(), 2)
             over.wait(random.uniform(0.1, 0.4))  # all that is sent now is refused
-        pipeline.collector.resume()
+        self._pipeline.collector.resume()
 
-    def give_back(over: threading.Event) -> None:
-        def parked() -> int:
-            return len(list(pipeline.fleet.events("jobs_parked")))
-
-        before = parked()
-        with line(amqp_url) as opened:
+    def give_back(self, over: threading.Event) -> None:
+        """Bind nothing to one kind, until jobs were parked for it."""
+        before = self._parked()
+        with line(self._amqp_url) as opened:
             opened.channel.queue_unbind("collected", "outbox", WANDERING)
-            with suppress(AssertionError):  # on a busy machine a fixed time is over before anything was sent
-                eventually(lambda: parked() > before or over.is_set(), 3)
+            self.at_work += 1
+            with suppress(AssertionError):
+                eventually(lambda: self._parked() > before or over.is_set(), 20)
             over.wait(random.uniform(0.1, 0.4))
             opened.channel.queue_bind("collected", "outbox", WANDERING)
 
-    def kill(_over: threading.Event) -> None:
-        pipeline.fleet.wait_leader().process.kill()
-        pipeline.fleet.start()
+    def kill(self, _over: threading.Event) -> None:
+        """Kill the leader, and start another relay."""
+        self.at_work += 1
+        self._pipeline.fleet.wait_leader().process.kill()
+        self._pipeline.fleet.start()
 
-    return [nack, give_back, kill]
+    def _parked(self) -> int:
+        return len(list(self._pipeline.fleet.events("jobs_parked")))
+
+
+@pytest.fixture
+def faults(amqp_url: str, pipeline: Pipeline) -> Faults:
+    return Faults(amqp_url, pipeline)
 
 
 @pytest.mark.parametrize(
@@ -95,16 +110,16 @@ def faults(amqp_url: str, pipeline: Pipeline) -> list[Callable[[threading.Event]
     [(100, 20, 1), pytest.param(1_000, 50, 10, marks=[pytest.mark.long, pytest.mark.timeout(400)])],
 )
 def test_first_deliveries_of_each_key_are_in_order(
-    keys: int, each: int, rounds: int, pipeline: Pipeline, faults: list[Callable[[threading.Event], None]]
+    keys: int, each: int, rounds: int, pipeline: Pipeline, faults: Faults
 ) -> None:
     pipeline.fleet.start(2)
     pipeline.fleet.wait_leader()
     pipeline.fleet.wait_standbys()
     account = Account()
-    with Disturbance(faults) as disturbance:
+    with Disturbance(faults.all) as disturbance:
         for n in range(each):
-            # Just as a fault begins: an idle relay would not notice it.
-            eventually(lambda n=n: disturbance.begun > rounds * len(faults) * n // each, 60)
+            # Just as a fault bites: an idle relay would not notice it.
+            eventually(lambda n=n: faults.at_work > rounds * len(faults.all) * n // each, 60)
             add_round(pipeline.database, account, keys)
     pipeline.collector.wait_for(account.ids, 100)
     report = judge(account, pipeline.collector.deliveries)
