@@ -34,6 +34,13 @@ CONSUMER = (
         "tests/outbox/test_consumer.py::test_bytes_arrive_as_they_were_sent",
     ),
     Mutant(
+        "a refusal that is written down once the rights are back",
+        "outbox/runner/desk.py",
+        "if decision.refused and remedy(error) is not None:",
+        "if decision.refused and remedy(error) is None:",
+        "tests/outbox/test_consumer_role.py::test_rights_that_are_taken_away_under_a_handler_cost_no_attempt",
+    ),
+    Mutant(
         "an ack without a commit",
         "outbox/runner/transactional.py",
         "        if isinstance(result, Applied):\n            work.commit()\n",

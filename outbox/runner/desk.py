@@ -14,7 +14,7 @@ from outbox import events
 from outbox.payload import decode
 from outbox.runner.claims import Row, Unadopted, claim, look
 from outbox.runner.delivery import Ack, Keep
-from outbox.runner.faults import disconnected, one_line, passing, told, unstorable
+from outbox.runner.faults import disconnected, one_line, passing, remedy, told, unstorable
 from outbox.runner.settling import Unreadable, decide
 from outbox.transitions import Ahead, Applied, Missing, Result, catch_up
 
@@ -133,6 +133,10 @@ class Desk(Generic[S]):
         try:
             result = self._write(decision)
         except Exception as error:
+            if decision.refused and remedy(error) is not None:
+                # Rights that were taken away under the handler refused its job's completion, and now this:
+                # nothing was the handler's fault. Where they refuse it alone (SET ROLE), the job pays.
+                delivery.decision = None
             if not unstorable(error):
                 raise
             # Tried again it would fail again, and the job would never get any further.

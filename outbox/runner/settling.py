@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from outbox.outcomes import Bury, Cancel, Snooze
-from outbox.runner.faults import one_line
+from outbox.runner.faults import one_line, remedy
 from outbox.states import State
 from outbox.transitions import MAX_ERROR, Result, due_in, sign
 
@@ -41,6 +41,7 @@ class Decision:
         failed: Whether the reason is an error to keep with the job.
         unreadable: Whether its message could not be understood.
         seconds: How long the handler took.
+        refused: Whether it was taken because the database refused something.
     """
 
     held: Held
@@ -51,6 +52,7 @@ class Decision:
     failed: bool = False
     unreadable: bool = False
     seconds: float = 0.0
+    refused: bool = False
 
     def write(self, connection: Connection, by: str) -> Result:
         """Make the transition, in the caller's transaction.
@@ -110,11 +112,13 @@ def decide(error: BaseException, held: Held, handler: Handler, *, charged: bool,
 
 def _failed(error: BaseException, held: Held, handler: Handler, charge: int, seconds: float) -> Decision:
     attempt = held.attempt + charge
-    reason = one_line(error)
+    reason, refused = one_line(error), remedy(error) is not None
     if isinstance(error, handler.permanent) or attempt >= held.max_attempts:
-        return Decision(held, State.DEAD, charge, reason, failed=True, seconds=seconds)
+        return Decision(held, State.DEAD, charge, reason, failed=True, seconds=seconds, refused=refused)
     delay = handler.backoff.delay(attempt)
-    return Decision(held, State.SCHEDULED, charge, reason, delay, failed=True, seconds=seconds)
+    return Decision(
+        held, State.SCHEDULED, charge, reason, delay, failed=True, seconds=seconds, refused=refused
+    )
 
 
 def unreadable(held: Held, problem: str) -> Decision:

@@ -107,7 +107,7 @@ def test_a_broker_that_is_away_for_long_is_no_business_of_the_application(
     report = pipeline.settle(application.account)
     application.close()
     pipeline.figures.say(
-        f"away for {60 * minutes:.0f} s: p99 of 1000 commits {away * 1000:.1f} ms, {normal * 1000:.1f} before, "
+        f"away for {60 * minutes:.0f} s: p99 of a commit {away * 1000:.1f} ms, {normal * 1000:.1f} before, "
         f"{tries} attempts to connect of two relays, {report.duplicates.total()} duplicates"
     )
     pipeline.figures.within(BACK_WITHIN, [recovery], "all delivered after the broker is back")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,8 @@ from mutation import Mutant, Unfit, check, survives
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from faults.figures import Figures
 
 NAMES = [mutant.name for mutant in MUTANTS]
 
@@ -22,8 +25,10 @@ def test_a_mutant_can_still_be_made(mutant: Mutant) -> None:
 @pytest.mark.exhaustive
 @pytest.mark.timeout(330)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=NAMES)
-def test_a_mutant_does_not_survive(mutant: Mutant, tmp_path: Path) -> None:
+def test_a_mutant_does_not_survive(mutant: Mutant, tmp_path: Path, figures: Figures) -> None:
+    began = time.monotonic()
     said = survives(mutant, tmp_path)
+    figures.say(f"caught after {time.monotonic() - began:.0f} s, with the start of its servers")
     assert said is None, f"{mutant.test} stays green with {mutant.name}:\n{said}"
 
 
