@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 CRASHING = Path(__file__).with_name("crashing.py")
 CONSUMER = Path(__file__).with_name("consumer_app.py")
 JOBS = 300
-"""More than a chunk of what is written at once, fewer than a window: one read gets them all."""
+"""Fewer than a window; a term reads a chunk of them first, and then several chunks at once."""
 JOBS_TO_DO = 20
 PATIENCE = ("--heartbeat", "0.2", "--stale", "4")
 OFTEN = int(os.environ.get("OUTBOX_TEST_CRASHES", "3"))
