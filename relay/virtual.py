@@ -1,18 +1,21 @@
 """Sends jobs through kombu's virtual transports (Redis, Valkey, memory): no confirms, no returns.
 
-They drop a message silently when nothing is bound, ``mandatory`` or not, so the binding is looked up before
-every send. What the server accepted is confirmed as far as its grade goes (``transports.py``).
+They drop a message silently when nothing is bound, ``mandatory`` or not, so the bindings are looked up before
+every chunk, which is then one round trip. What the server accepted is confirmed as far as its grade goes
+(``transports.py``).
 """
 
 from __future__ import annotations
 
 import os
 import ssl
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from kombu.connection import Connection
+from kombu.exceptions import BatchPublishError
 
+from relay.batch import Bindings, OneByOne, chunks
 from relay.cork import CONNECT_TIMEOUT, IO_TIMEOUT
 from relay.envelope import Unsendable, prepare, unfit
 from relay.publisher import BrokerGone, believe
@@ -32,6 +35,8 @@ OPTIONS: Final = {
     "socket_connect_timeout": CONNECT_TIMEOUT,
     "socket_keepalive": True,
 }
+UNBOUNDED: Final = 2**31
+"""Commands: a batch is written when we say so, after a last look at the term."""
 
 
 class VirtualPublisher:
@@ -60,6 +65,7 @@ class VirtualPublisher:
         try:
             transport = self._connection.transport
             self._channel = transport.create_channel(transport.establish_connection())
+            self._bindings = Bindings(self._channel)
             between()
             for exchange in self._routes.exchanges():
                 self._declare(exchange)
@@ -73,17 +79,13 @@ class VirtualPublisher:
         """Send each job to the queues that are bound; where none is, it is unroutable. As on AMQP."""
         if self._pid != os.getpid():
             raise BrokerGone("the connection belongs to the process before the fork")
-        for row in rows:
-            self.probe(row, term, duplicate=duplicate(row))
+        for chunk in chunks(rows):
+            self._send(chunk, term, duplicate)
         return True
 
     def probe(self, row: Row, term: Term, *, duplicate: bool) -> None:
         """Send one job. Raises ``BrokerGone`` and ``LeadershipLost``."""
-        believe(term)
-        try:
-            self._publish(row, term.number, duplicate=duplicate)
-        except self._errors as error:
-            raise self._gone(error) from None
+        self._send([row], term, lambda _: duplicate)
 
     def settle(self) -> None:
         """Ask now and then whether the server is still there; every send is settled when it returns.
@@ -117,7 +119,32 @@ class VirtualPublisher:
                 connection.transport.close_connection(connection)
             connection.collect()
 
-    def _publish(self, row: Row, term: int, *, duplicate: bool) -> None:
+    def _send(self, rows: Sequence[Row], term: Term, duplicate: Callable[[Row], bool]) -> None:
+        """Write a chunk. Trust is asked for last: what a frozen process holds is not sent when it thaws."""
+        believe(term)
+        self._bindings.look_afresh()
+        try:
+            with closing(self._batch()) as batch:
+                written = [
+                    tag
+                    for row in rows
+                    if (tag := self._put(batch, row, term.number, duplicate=duplicate(row)))
+                ]
+                believe(term)
+                batch.flush()
+        except self._errors as error:
+            raise self._gone(error) from None
+        for tag in written:
+            self._window.acked(tag, multiple=False)
+
+    def _batch(self) -> Any:
+        transport = self._connection.transport
+        if getattr(transport, "supports_batch_publish", False):
+            return self._channel.create_publish_batch(UNBOUNDED)
+        return OneByOne(self._channel)
+
+    def _put(self, batch: Any, row: Row, term: int, *, duplicate: bool) -> int | None:
+        """Add one message to the batch; return its tag, or None if it is settled: it will not be sent."""
         way = self._routes.way(row)
         self._tag += 1
         self._window.fly(self._tag, row)
@@ -125,13 +152,14 @@ class VirtualPublisher:
             prepared = prepare(self._channel, row, term, duplicate=duplicate)
         except Unsendable as error:
             self._window.refused(self._tag, unfit(row, way, error))
-            return
+            return None
         if self._bound(way.exchange, way.routing_key):
-            self._channel.basic_publish(prepared, way.exchange, way.routing_key)
-        else:
-            words = f"nothing is bound to {way.exchange!r} for {way.routing_key!r}"
-            self._window.returned(str(row.id), words)
+            batch.publish(prepared, exchange=way.exchange, routing_key=way.routing_key)
+            return self._tag
+        words = f"nothing is bound to {way.exchange!r} for {way.routing_key!r}"
+        self._window.returned(str(row.id), words)
         self._window.acked(self._tag, multiple=False)
+        return None
 
     def _bound(self, exchange: str, routing_key: str) -> bool:
         if not exchange:
@@ -148,6 +176,8 @@ class VirtualPublisher:
 
     def _gone(self, error: BaseException) -> BrokerGone:
         self.drop()
+        if isinstance(error, BatchPublishError) and error.__cause__ is not None:
+            error = error.__cause__  # kombu's own words say that a batch failed, and not of what
         return BrokerGone(" ".join(f"{type(error).__name__}: {error}".split()), unknown=self._window.drop())
 
 
@@ -162,4 +192,4 @@ def opened(url: str) -> Any:
 
 def errors_of(transport: Any) -> tuple[type[BaseException], ...]:
     """Return all that kombu's transport raises for a server that is gone or refuses."""
-    return (*transport.connection_errors, *transport.channel_errors, OSError)
+    return (*transport.connection_errors, *transport.channel_errors, BatchPublishError, OSError)

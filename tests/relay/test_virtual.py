@@ -13,15 +13,17 @@ from relays import nothing, row
 
 from outbox.errors import LeadershipLost
 from relay import sandbox
+from relay.batch import chunks
 from relay.publisher import BrokerGone
 from relay.routes import Routes
 from relay.virtual import VirtualPublisher, opened
 from relay.window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from relay.term import Term
+    from relay.theatre.proxy import Proxy
 
 
 @pytest.fixture
@@ -148,6 +150,54 @@ def test_a_server_that_is_gone_or_frozen_is_not_waited_for(
         took["dead"] = seconds(lambda: publisher.connect(nothing))
     assert max(took.values()) < 2.0, took
     assert len(window.suspects) == 1
+
+
+@pytest.fixture
+def between(redis_url: str, proxy: Callable[[str], Proxy]) -> Proxy:
+    """The way to the server."""
+    return proxy(redis_url)
+
+
+@pytest.fixture
+def afar(between: Proxy, redis_url: str, window: Window) -> Iterator[VirtualPublisher]:
+    """A publisher on that way."""
+    made = VirtualPublisher(between.url(redis_url), Routes("outbox", ()), window)
+    made.connect(nothing)
+    yield made
+    made.drop()
+
+
+def test_a_long_way_is_gone_once_a_chunk_and_not_once_a_message(
+    afar: VirtualPublisher, between: Proxy, window: Window, server: Any, term: Term
+) -> None:
+    bind(server, "all", "#")
+    between.delay(0.05)
+    began = time.monotonic()
+    assert afar.send([row() for _ in range(256)], term, lambda _: False)
+    assert time.monotonic() - began < 256 * 0.1 / 3
+    assert len(window.take().confirmed) == 256
+
+
+def test_a_chunk_without_an_answer_is_unknown(
+    afar: VirtualPublisher, publisher: VirtualPublisher, between: Proxy, window: Window, term: Term
+) -> None:
+    rows = [row(exchange="", routing_key="plain") for _ in range(10)]
+    afar.send([row(exchange="", routing_key="plain")], term, lambda _: False)
+    window.forget(window.take().confirmed)
+    between.stall_replies()
+    with pytest.raises(BrokerGone) as gone:
+        afar.send(rows, term, lambda _: False)
+    assert gone.value.unknown == 10
+    assert not window.take().confirmed
+    assert window.suspects == {r.ident for r in rows}
+    assert publisher.depth("plain") == 11, "they have arrived, and only we do not know"
+
+
+def test_big_messages_are_few_a_chunk() -> None:
+    rows = [row(payload=b"x" * size) for size in (10, 70_000, 10, 40_000, 40_000, 10)]
+    assert [len(chunk) for chunk in chunks(rows)] == [2, 3, 1]
+    assert [len(chunk) for chunk in chunks([row() for _ in range(130)])] == [64, 64, 2]
+    assert not list(chunks([]))
 
 
 def seconds(step: Any) -> float:
