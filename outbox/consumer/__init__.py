@@ -213,7 +213,10 @@ class Consumer(Generic[S]):
 
     def _leisure(self, now: float) -> float:
         """Return how long nothing needs to be done unless something happens."""
-        return min(BEAT, self._dispatcher.next_due(now), self._gate.next_due(now))
+        if self._gate.open:
+            return max(0.0, min(BEAT, self._dispatcher.next_due(now)))
+        # What is kept may be due long since, and must wait for the gate: no reason not to rest.
+        return max(0.0, min(BEAT, self._gate.next_due(now)))
 
     def _wind_down(self) -> None:
         """Finish what is at work, within the grace period; hand back the rest."""

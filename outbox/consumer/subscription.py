@@ -197,7 +197,8 @@ class Subscription:
                 self._wait_for_socket(wake, seconds)
             else:
                 wake.wait(0.0)
-                self._poll(min(seconds, _SLICE_BUSY if busy else _SLICE_IDLE))
+                # Never less than nothing: kombu hands that to poll(), which takes it for "for ever".
+                self._poll(max(0.0, min(seconds, _SLICE_BUSY if busy else _SLICE_IDLE)))
 
     def cancel(self) -> None:
         """Let no more messages come.

@@ -143,6 +143,7 @@ class Torture:
         deadline = time.monotonic() + within
         while not over() and time.monotonic() < deadline:
             self._stage.tend()
+            self._tormentor.check()
             self._history.look()
             self._screen.show(self._history, self._stage.restarts)
             time.sleep(LOOK_EVERY)

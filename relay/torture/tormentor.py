@@ -73,9 +73,17 @@ class Tormentor:
         Raises:
             OutboxError: something could not be inflicted, or healed.
         """
+        self.check()
+        return self._thread.is_alive()
+
+    def check(self) -> None:
+        """Make sure that there are faults: a run that goes on without any would prove nothing.
+
+        Raises:
+            OutboxError: something could not be inflicted, or healed.
+        """
         if self._failure is not None:
             raise OutboxError(f"torture: a fault went wrong: {self._failure}") from self._failure
-        return self._thread.is_alive()
 
     def close(self, within: float = 10.0) -> None:
         """Heal and end, whatever came between; wait at most ``within`` seconds."""

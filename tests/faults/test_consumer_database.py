@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from consuming import Shop
@@ -13,6 +13,7 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.orm import sessionmaker
 
 from outbox import events
+from outbox.consumer.subscription import Subscription
 from outbox.handlers import Handlers
 
 if TYPE_CHECKING:
@@ -70,6 +71,31 @@ def test_jobs_wait_for_the_database_and_pay_nothing(
             assert shop.becomes(job_id, "succeeded").attempt == 1
         assert not shop.heard(events.ConsumerLost, server="broker")
     assert (shop.effects(), shop.ready()) == (40, 0)
+
+
+def test_without_a_database_a_consumer_rests_whatever_it_keeps(
+    shop: Shop, between: Proxy, handlers: Handlers[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns, wait = [0], Subscription.wait
+
+    def counted(self: Subscription, *given: Any, **named: Any) -> None:
+        turns[0] += 1
+        wait(self, *given, **named)
+
+    monkeypatch.setattr(Subscription, "wait", counted)
+    handlers("order.paid")(write)
+    ids = [shop.job() for _ in range(40)]
+    with shop.consuming(handlers) as running:
+        running.started(shop)
+        between.refuse()
+        shop.send_all(ids)
+        eventually(lambda: len(shop.heard(events.ConsumerLost, server="database")) >= 5, 20)
+        before = turns[0]
+        eventually(lambda: len(shop.heard(events.ConsumerLost, server="database")) >= 6, 20)
+        assert turns[0] - before < 40
+        between.accept()
+        for job_id in ids:
+            shop.becomes(job_id, "succeeded")
 
 
 def test_a_database_that_is_not_there_yet_is_waited_for(

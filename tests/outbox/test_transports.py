@@ -10,17 +10,20 @@ import redis
 from consuming import Shop
 from handling import write
 from helpers import eventually
+from sqlalchemy import create_engine
+from sqlalchemy.orm import sessionmaker
 
 from outbox import events
 from outbox.handlers import Handlers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from databases import Database
     from sqlalchemy.orm import Session
 
     from outbox.job import Job
+    from relay.theatre.proxy import Proxy
 
 
 @pytest.fixture(params=["redis", "memory"])
@@ -47,6 +50,26 @@ def test_jobs_are_done_once(shop: Shop) -> None:
             shop.becomes(job_id, "succeeded")
         eventually(lambda: len(shop.heard(events.MessageIgnored)) == 30)
     assert shop.effects() == 30
+
+
+def test_a_database_that_goes_away_is_waited_for_with_messages_in_hand(
+    shop: Shop, proxy: Callable[[str], Proxy]
+) -> None:
+    """What is kept is due long before the database is back; a wait of less than nothing was one for ever."""
+    between, ids = proxy(shop.database.dsn), [shop.job() for _ in range(40)]
+    url = between.url(shop.database.dsn).replace("postgresql://", "postgresql+psycopg://")
+    engine = create_engine(url, connect_args={"connect_timeout": 2})
+    handlers = Handlers(f"receipts-{shop.database.name}", session=sessionmaker(engine))
+    handlers("order.paid")(write)
+    with shop.consuming(handlers) as running:
+        running.started(shop)
+        between.refuse()
+        shop.send_all(ids)
+        eventually(lambda: len(shop.heard(events.ConsumerLost, server="database")) >= 5, 20)
+        between.accept()
+        for job_id in ids:
+            assert shop.becomes(job_id, "succeeded").attempt == 1
+    engine.dispose()
 
 
 def test_an_event_is_adopted_with_its_properties(shop: Shop) -> None:
