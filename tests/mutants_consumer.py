@@ -41,6 +41,13 @@ CONSUMER = (
         "tests/outbox/test_consumer_role.py::test_rights_that_are_taken_away_under_a_handler_cost_no_attempt",
     ),
     Mutant(
+        "what is kept keeps a consumer awake that has no database",
+        "outbox/consumer/__init__.py",
+        "        if self._gate.open:\n            return",
+        "        if self._gate:\n            return",
+        "tests/faults/test_consumer_database.py::test_without_a_database_a_consumer_rests_whatever_it_keeps",
+    ),
+    Mutant(
         "an ack without a commit",
         "outbox/runner/transactional.py",
         "        if isinstance(result, Applied):\n            work.commit()\n",

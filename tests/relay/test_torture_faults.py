@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,10 @@ from relay.torture.stage import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from databases import Database
+
+    from relay.sandbox import Postgres
 
 DATABASE, AMQP = "postgresql://u:p@127.0.0.1:5432/d", "amqp://u:p@127.0.0.1:5672//"
 
@@ -31,6 +36,19 @@ def test_servers_of_others_are_not_hurt(stack: ExitStack) -> None:
     harmless = possible(stage(stack))
     assert {"kill-leader", "end-session", "cut-relay-database", "stall-consumer-broker"} <= harmless.keys()
     assert not {fault.needs for fault in harmless.values()} & {POSTGRES, BROKER, RABBITMQ, VALKEY}
+
+
+@pytest.mark.parametrize("name", ["lock-rows", "hold-snapshot"])
+def test_a_fault_may_end_after_the_server_that_it_was_about(
+    name: str, own_postgres: Postgres, own_database: Database, stack: ExitStack
+) -> None:
+    """Two faults come at once, and the other one may be that PostgreSQL is killed."""
+    there = stage(stack, database_url=own_database.dsn)
+    with FAULTS[name].act(there, Random(1)) as told:
+        own_postgres.restart("immediate")
+    assert told
+    with FAULTS[name].act(there, Random(1)) as told:
+        assert told
 
 
 def test_every_fault_says_what_it_does() -> None:
