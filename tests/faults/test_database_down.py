@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from outbox.job import Job
     from relay.sandbox import Postgres
 
-PREFETCH = 16
+HANDS, PREFETCH = 8, 16
 
 
 @pytest.fixture
@@ -44,11 +44,13 @@ def test_a_database_that_is_away_costs_no_job_anything(
 ) -> None:
     fleet, down = Fleet(processes, shop.database.dsn, shop.broker_url), threading.Event()
     fleet.start(2)
-    with shop.consuming(writing_until(down, shop), concurrency=8, prefetch=PREFETCH) as consumer:
+    inside: list[Job] = []
+    handlers = writing_until(down, inside, shop)
+    with shop.consuming(handlers, concurrency=HANDS, prefetch=PREFETCH) as consumer:
         consumer.started(shop)
         with Load(shop.database, Shape(rate=200)) as load:
             load.burst(500)
-            eventually(lambda: shop.ready() > 100, 30)
+            eventually(lambda: shop.ready() > 100 and len(inside) == HANDS, 30)
             own_postgres.kill()
             down.set()
             stay_down(seconds, shop)
@@ -58,7 +60,7 @@ def test_a_database_that_is_away_costs_no_job_anything(
         assert len(shop.heard(events.ConsumerStarted)) == 1, "the broker's connection was not to blame"
 
 
-def writing_until(down: threading.Event, shop: Shop) -> Handlers[Session]:
+def writing_until(down: threading.Event, inside: list[Job], shop: Shop) -> Handlers[Session]:
     """Handlers that write at once, and hold their transactions open until the database is down."""
     handlers = Handlers("receipts", session=shop.sessions)
 
@@ -66,6 +68,7 @@ def writing_until(down: threading.Event, shop: Shop) -> Handlers[Session]:
     def done(job: Job, session: Session) -> None:
         write(job, session)
         session.flush()
+        inside.append(job)
         down.wait()
 
     return handlers

@@ -55,6 +55,7 @@ def test_a_relay_rests_while_a_full_queue_rests(database: Database, amqp_url: st
         eventually(lambda: sum(b.nacked for b in running.of(events.BatchPublished)) > 3)
         eventually(lambda: len(running.of(events.BatchPublished)) > 3)
         assert running.polls_in(2.0) < RESTING
+        assert states(database)["published"] == look.depth("full"), "what was refused is published"
 
 
 def test_a_rest_that_nobody_waits_for_keeps_nobody_awake(
