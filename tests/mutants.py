@@ -11,5 +11,6 @@ from mutants_faults import FAULTS
 from mutants_field import FIELD
 from mutants_relay import RELAY
 from mutants_slots import SLOTS
+from mutants_virtual import VIRTUAL
 
-MUTANTS = (*RELAY, *CONSUMER, *SLOTS, *FAULTS, *FIELD)
+MUTANTS = (*RELAY, *VIRTUAL, *CONSUMER, *SLOTS, *FAULTS, *FIELD)

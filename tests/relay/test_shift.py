@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, LiteralString
 
 from helpers import eventually
 from relays import Line, add, ids_of, relaying, states
@@ -10,11 +10,20 @@ from relays import Line, add, ids_of, relaying, states
 from outbox import events
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from databases import Database
+
+    from relay.theatre.proxy import Proxy
 
 
 RESTING = 30
 """Polls a second of a relay that has nothing to do but to look: a hot loop makes hundreds."""
+
+
+OPEN: LiteralString = """SELECT application_name, state FROM pg_stat_activity
+    WHERE datname = current_database() AND starts_with(application_name, 'outbox-relay')
+    AND starts_with(state, 'idle in')"""
 
 
 def published(database: Database, count: int, timeout: float = 15.0) -> None:
@@ -29,6 +38,24 @@ def test_every_job_is_published_once_and_marked(database: Database, amqp_url: st
     taken = look.take("all")
     assert sorted(ids_of(taken)) == sorted(ids)
     assert sum(batch.confirmed for batch in running.of(events.BatchPublished)) == 3500
+
+
+def test_no_transaction_is_open_while_messages_fly(
+    database: Database, amqp_url: str, look: Line, proxy: Callable[[str], Proxy]
+) -> None:
+    """It would keep vacuum from everybody's dead rows for as long as a broker takes."""
+    between = proxy(amqp_url)
+    look.bind("all")
+    with relaying(database, between.url(amqp_url)) as running:
+        running.wait(events.BrokerConnected)
+        between.stall_replies()
+        add(database, 200)
+        eventually(lambda: look.depth("all") >= 100)
+        for _ in range(20):
+            assert not database.execute(OPEN)
+            running.thread.join(0.02)
+        between.resume()
+        published(database, 200)
 
 
 def test_jobs_of_a_key_arrive_in_line(database: Database, amqp_url: str, look: Line) -> None:
