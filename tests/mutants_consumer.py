@@ -48,6 +48,29 @@ CONSUMER = (
         "tests/faults/test_consumer_database.py::test_without_a_database_a_consumer_rests_whatever_it_keeps",
     ),
     Mutant(
+        "an ack after a lock time-out",
+        "outbox/runner/desk.py",
+        "return Keep(_wait(delivery.strikes), reason, database_lost=lost, refused=lost and refused)",
+        "return Ack()",
+        "tests/outbox/test_desk.py::test_a_passing_fault_costs_nothing_until_the_tenth",
+    ),
+    Mutant(
+        "a consumer gives a message back in order to wait",
+        "outbox/consumer/__init__.py",
+        "            if isinstance(verdict, Ack):\n",
+        "            if isinstance(verdict, Keep) and subscription is not None:\n"
+        "                subscription._channel.basic_reject(delivery.tag, True)\n"
+        "            if isinstance(verdict, Ack):\n",
+        "tests/faults/test_consumer_database.py::test_jobs_wait_for_the_database_and_pay_nothing",
+    ),
+    Mutant(
+        "an adoption that takes no heed of a conflict",
+        "outbox/adoption.py",
+        "insert(job).values(row).on_conflict_do_nothing().returning(job.c.id)",
+        "insert(job).values(row).returning(job.c.id)",
+        "tests/outbox/test_adopt.py::test_a_copy_that_was_adopted_meanwhile_rolls_this_one_back",
+    ),
+    Mutant(
         "an ack without a commit",
         "outbox/runner/transactional.py",
         "        if isinstance(result, Applied):\n            work.commit()\n",

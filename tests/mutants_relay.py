@@ -267,6 +267,13 @@ RELAY = (
         "tests/relay/test_shift.py::test_no_transaction_is_open_while_messages_fly",
     ),
     Mutant(
+        "a channel that is used again after an error",
+        "relay/broker.py",
+        "        self.publisher, self.reason = None, str(gone)\n",
+        "        self.reason = str(gone)\n",
+        "tests/relay/test_broker.py::test_a_loss_is_told_with_what_is_unknown_and_counted",
+    ),
+    Mutant(
         "a guess at who is to blame",
         "relay/blame.py",
         "    if only is not None:\n        window.refused(only, told(error))\n    return only is None\n",
