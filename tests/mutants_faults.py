@@ -8,6 +8,9 @@ KILLED = "tests/faults/test_leader_killed.py"
 FROZEN = "tests/faults/test_leader_frozen.py"
 TORTURE = "tests/faults/test_torture.py::test_named_servers_are_tortured_and_left_as_they_were"
 OUTAGE = "tests/faults/test_outage_blocked.py"
+CONSUMER_BROKER = "tests/faults/test_consumer_broker.py"
+CONSUMER_DATABASE = "tests/faults/test_consumer_database.py"
+RESET = "tests/faults/test_network_reset.py"
 
 FAULTS = (
     Mutant(
@@ -78,5 +81,86 @@ FAULTS = (
     session.flush()
 """,
         TORTURE,
+    ),
+    Mutant(
+        "returned jobs of a queue that is gone are marked, not parked",
+        "relay/clerk.py",
+        "        self.park(rows, reason)",
+        "        self._ledger.mark(rows)",
+        "tests/faults/test_parking.py::test_a_queue_that_is_deleted_under_load_costs_no_job",
+    ),
+    Mutant(
+        "what was in flight at a reset counts as confirmed",
+        "relay/window.py",
+        "        self._flying.clear()\n        self._aside.clear()\n        self.mute",
+        "        self._unmarked |= {each.row.ident: each.row for each in self._flying.values()}\n"
+        "        self._flying.clear()\n        self._aside.clear()\n        self.mute",
+        f"{RESET}::test_a_relay_that_is_reset_at_any_byte[broker-6]",
+    ),
+    Mutant(
+        "what a term before may have sent is repeated without a word",
+        "relay/shift.py",
+        " or row.pos <= self.term.tip or",
+        " or",
+        f"{RESET}::test_a_relay_that_is_reset_at_any_byte[database-6]",
+    ),
+    Mutant(
+        "an ack without a proof, whatever the database said",
+        "outbox/runner/__init__.py",
+        "verdict = _unproven(error)",
+        "verdict = Ack()",
+        f"{RESET}::test_a_consumer_that_is_reset_at_any_byte[database-6]",
+    ),
+    Mutant(
+        "a broker whose heartbeats nobody misses",
+        "outbox/consumer/subscription.py",
+        "self._transport.heartbeat_check(self._connection)",
+        "pass",
+        f"{CONSUMER_BROKER}::test_a_silent_broker_is_noticed_and_left[stall_replies]",
+    ),
+    Mutant(
+        "a queue that is deleted, and nobody minds",
+        "outbox/consumer/subscription.py",
+        "callback=self._take, consumer_tag=self._tag\n",
+        "callback=self._take, consumer_tag=self._tag, on_cancel=lambda _: None\n",
+        f"{CONSUMER_BROKER}::test_a_queue_that_is_deleted_is_declared_again",
+    ),
+    Mutant(
+        "a channel that the broker closes ends the consumer",
+        "outbox/consumer/subscription.py",
+        "(*transport.connection_errors, *transport.channel_errors, OSError, AttributeError)",
+        "(*transport.connection_errors, OSError, AttributeError)",
+        f"{CONSUMER_BROKER}::test_a_channel_that_the_broker_closes_for_a_slow_handler",
+    ),
+    Mutant(
+        "a copy that comes back is charged beside its handler",
+        "outbox/runner/__init__.py",
+        """            held = self._desk.take(work, delivery, handler)
+            if isinstance(held, Ack | Keep):
+                return held
+            if isinstance(held, Row) and held.attempt < held.max_attempts:
+                if not alone:
+                    return Alone()
+""",
+        """            from outbox.runner.claims import look
+
+            held = look(work.connection, delivery, handler)
+            if isinstance(held, Row) and held.attempt < held.max_attempts:
+""",
+        f"{CONSUMER_BROKER}::test_nothing_of_the_slow_path_charges_a_job_for_a_flapping_broker",
+    ),
+    Mutant(
+        "a consumer that starts before its database ends",
+        "outbox/consumer/registration.py",
+        "if refused or not (unreachable(error) or passing(error)):",
+        "if error:",
+        f"{CONSUMER_DATABASE}::test_a_database_that_is_not_there_yet_is_waited_for",
+    ),
+    Mutant(
+        "a lease that ends with a short outage",
+        "outbox/runner/faults.py",
+        "return disconnected(error) if state is None else state.startswith(_PASSING)",
+        "return False",
+        f"{CONSUMER_DATABASE}::test_a_lease_outlives_a_short_outage",
     ),
 )
