@@ -11,6 +11,12 @@ OUTAGE = "tests/faults/test_outage_blocked.py"
 CONSUMER_BROKER = "tests/faults/test_consumer_broker.py"
 CONSUMER_DATABASE = "tests/faults/test_consumer_database.py"
 RESET = "tests/faults/test_network_reset.py"
+PASSWORD = (
+    "tests/faults/test_revoked.py::test_a_role_that_may_not_log_in_any_more_waits_until_it_may[password-3]"
+)
+REFUSED = (
+    "tests/faults/test_revoked_broker.py::test_a_user_that_is_refused_waits_until_it_is_let_in[password-3]"
+)
 
 FAULTS = (
     Mutant(
@@ -162,5 +168,42 @@ FAULTS = (
         "return disconnected(error) if state is None else state.startswith(_PASSING)",
         "return False",
         f"{CONSUMER_DATABASE}::test_a_lease_outlives_a_short_outage",
+    ),
+    Mutant(
+        "a message that is acked as it comes",
+        "outbox/consumer/subscription.py",
+        "        self._on_delivery(understood(message, amqp=self._amqp, queue=self._queue, "
+        "generation=self.generation))\n",
+        "        it = understood(message, amqp=self._amqp, queue=self._queue, generation=self.generation)\n"
+        "        self.ack(it)\n        self._on_delivery(it)\n",
+        f"{RESET}::test_a_consumer_that_is_reset_at_any_byte[broker-6]",
+    ),
+    Mutant(
+        "a relay that storms the database that refuses it",
+        "relay/loop.py",
+        "        self._wait = min(LONGEST_WAIT, self._wait * 2)\n",
+        "",
+        PASSWORD,
+    ),
+    Mutant(
+        "a relay that tells the database's address with its password",
+        "relay/backend.py",
+        'raise Unreachable(f"PostgreSQL: {one_line(error)}") from None',
+        'raise Unreachable(f"PostgreSQL: {dsn}: {one_line(error)}") from None',
+        PASSWORD,
+    ),
+    Mutant(
+        "a consumer that tells the broker's address with its password",
+        "outbox/consumer/refusals.py",
+        'return _LOGIN.sub(r"\\1:***@", url).partition("?")[0]',
+        'return url.partition("?")[0]',
+        REFUSED,
+    ),
+    Mutant(
+        "a consumer that ends because its login is refused for a while",
+        "outbox/consumer/__init__.py",
+        "            if self._subscribed_before:\n                raise Gone(str(error)) from None\n",
+        "",
+        REFUSED,
     ),
 )
