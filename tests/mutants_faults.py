@@ -206,4 +206,33 @@ FAULTS = (
         "",
         REFUSED,
     ),
+    Mutant(
+        "a leader that believes the host's clock on the wall",
+        "relay/term.py",
+        'time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()',
+        "time.time()",
+        "tests/faults/test_clocks.py::test_a_host_whose_clock_jumps_deposes_nobody_and_loses_no_lease[1]",
+    ),
+    Mutant(
+        "a full disk is the handler's fault",
+        "outbox/runner/faults.py",
+        '_PASSING: Final = ("08", "53", ',
+        '_PASSING: Final = ("08", "53300", ',
+        "tests/faults/test_disk_full.py::test_a_full_disk_of_the_database_loses_nothing[data-3]",
+    ),
+    Mutant(
+        "a relay that storms a database without connections",
+        "relay/loop.py",
+        "        self._wait = min(LONGEST_WAIT, self._wait * 2)\n",
+        "",
+        "tests/faults/test_connections.py::"
+        "test_a_server_without_connections_keeps_its_leader_and_lets_others_wait[2]",
+    ),
+    Mutant(
+        "a relay that knows one node of a cluster",
+        "relay/broker.py",
+        "itertools.cycle(transports.listed(url))",
+        "itertools.cycle(transports.listed(url)[:1])",
+        "tests/faults/test_cluster.py::test_the_node_that_the_relay_is_connected_to_dies",
+    ),
 )
