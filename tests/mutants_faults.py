@@ -235,4 +235,20 @@ FAULTS = (
         "itertools.cycle(transports.listed(url)[:1])",
         "tests/faults/test_cluster.py::test_the_node_that_the_relay_is_connected_to_dies",
     ),
+    Mutant(
+        "a fence that trusts the number of a term, which a failover rolls back",
+        "relay/term.py",
+        'FROM outbox.leader WHERE token = %(token)s\n"""\n\n\n# Which',
+        'FROM outbox.leader WHERE %(token)s IS NOT NULL\n"""\n\n\n# Which',
+        "tests/faults/test_failover.py::"
+        "test_a_failover_that_loses_the_tail_loses_nothing_of_what_is_left[100]",
+    ),
+    Mutant(
+        "a relay without rights that goes on and on",
+        "relay/backend.py",
+        'NOT_ALLOWED: Final = ("3D", "3F", "42")',
+        'NOT_ALLOWED: Final = ("3D", "3F")',
+        "tests/faults/test_revoked.py::"
+        "test_rights_on_tables_that_are_taken_away_end_a_relay_and_let_a_consumer_wait[2]",
+    ),
 )
