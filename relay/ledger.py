@@ -100,7 +100,8 @@ WITH {FENCED}, d AS MATERIALIZED (
 {UNPARKED}
 """
 
-# One parked job that nothing holds, of the first hundred: a probe must not pass an earlier job of its key.
+# One parked job that nothing holds, of the first hundred: a probe must not pass an earlier job of its key, be
+# it parked, to be tried again, or pending: about to go out beside it, or kept by a destination that rests.
 STAGE_PROBE: Final = f"""
 WITH {FENCED}, c AS MATERIALIZED (
     SELECT id, key, line FROM outbox.job
@@ -109,6 +110,8 @@ e AS MATERIALIZED (
     SELECT c.id FROM c WHERE c.key IS NULL OR (c.key <> ALL(%(busy)s) AND coalesce(c.line <= (
         SELECT b.line FROM outbox.job b
          WHERE b.key = c.key AND (b.state = 'parked' OR (b.state = 'scheduled' AND b.attempt > 0))
+         ORDER BY b.line LIMIT 1), true) AND coalesce(c.line < (
+        SELECT b.line FROM outbox.job b WHERE b.key = c.key AND b.state = 'pending'
          ORDER BY b.line LIMIT 1), true))
      ORDER BY c.line LIMIT 1),
 d AS MATERIALIZED (

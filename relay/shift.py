@@ -107,7 +107,7 @@ class Shift:
             return []
         try:
             rows = self._admit(self._reader.fetch(self._window))
-            self._stage_probes(rows)
+            self._stage_probes(self._window.room - len(rows))
         except Postponed:
             self._give_back()
             raise
@@ -228,15 +228,13 @@ class Shift:
                 self._busy = True
         return admitted
 
-    def _stage_probes(self, rows: Sequence[Row]) -> None:
+    def _stage_probes(self, room: int) -> None:
         """Stage one parked job a destination; sent as a parked one, a fast consumer would find it illegal.
 
         After the read, which would find a staged one, and park it.
         """
-        strict = self._settings.order != "pipelined"
-        going = {row.key for row in (*rows, *self._probes) if row.key}
-        busy = {*self._window.keys(), *going} if strict else set()
-        for destination in self._destinations.to_probe()[: min(PROBES, self._window.room - len(rows))]:
+        busy = self._window.keys() if self._settings.order != "pipelined" else []
+        for destination in self._destinations.to_probe()[: min(PROBES, room)]:
             row = self._ledger.stage_probe(destination, busy)
             self._destinations.probing(destination, sent=row is not None)
             if row is not None:

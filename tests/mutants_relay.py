@@ -231,6 +231,13 @@ RELAY = (
         "tests/relay/test_shift.py::test_a_probe_arrives_with_the_version_of_its_row",
     ),
     Mutant(
+        "a probe beside an earlier job of its key",
+        "relay/ledger.py",
+        "WHERE b.key = c.key AND b.state = 'pending'\n",
+        "WHERE b.key = c.key AND b.state = 'none'\n",
+        "tests/relay/test_shift_probes.py",
+    ),
+    Mutant(
         "staged at the end of its key's line",
         "relay/chores.py",
         "first_pos = coalesce(j.first_pos, j.pos), pos = DEFAULT\n"

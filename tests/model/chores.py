@@ -10,6 +10,7 @@ from model.state import (
     DEAD,
     DONE,
     PARKED,
+    PENDING,
     PUBLISHED,
     RUNNING,
     RUNS,
@@ -88,8 +89,8 @@ def _redeliver(world: World, setting: Setting, n: int, i: int) -> Iterator[Move]
 
 
 def _behind(world: World, setting: Setting, n: int, i: int) -> bool:
-    """Whether there is no room, or another job of its key is in flight, or one holds it."""
+    """Whether there is no room, or a job of its key is in flight, or an earlier one holds it or waits."""
     me, key = world.relays[n], world.jobs[i].key
     full = setting.scope.window <= len(me.flying) + len(me.unmarked)
     in_flight = setting.rules.one_of_key and key in {world.jobs[other].key for other, _ in me.memory()}
-    return full or (bool(key) and (in_flight or (setting.rules.hold and held(world, i))))
+    return full or (bool(key) and (in_flight or (setting.rules.hold and held(world, i, PENDING))))

@@ -82,14 +82,14 @@ def _heads(world: World, setting: Setting, relay: Relay) -> list[int]:
     return [i for i in heads.values() if not (setting.rules.hold and held(world, i))]
 
 
-def held(world: World, n: int) -> bool:
-    """Whether an earlier job of its key is parked or waits for a retry."""
+def held(world: World, n: int, *more: str) -> bool:
+    """Whether an earlier job of its key is parked or waits for a retry, or is in one of ``more`` states."""
     job = world.jobs[n]
     return any(
         other.key == job.key
         and other.line < job.line
         and other.tx == DONE
-        and (other.state == PARKED or (other.state == SCHEDULED and other.attempt > 0))
+        and (other.state in {PARKED, *more} or (other.state == SCHEDULED and other.attempt > 0))
         for other in world.jobs
     )
 

@@ -87,7 +87,7 @@ STATEMENTS = {
     "still pending": Statement(ledger.STILL_PENDING, NAMED, {PKEY}),
     "among": Statement(ledger.AMONG, NAMED | {"mine": IDS, "rows": 1}, {PKEY}),
     "unpark": Statement(ledger.UNPARK, DESTINATION, {PARKED}),
-    "probe": Statement(ledger.STAGE_PROBE, DESTINATION, {PARKED, PKEY, HOLDING}),
+    "probe": Statement(ledger.STAGE_PROBE, DESTINATION, {PARKED, PKEY, HOLDING, KEYED}),
     "parked": Statement(ledger.PARKED, {}, {PARKED}),
     "stage": Statement(chores.STAGE, BATCH, {"job_due"}),
     "rescue": Statement(chores.RESCUE, BATCH, {"job_leased"}),
