@@ -41,7 +41,12 @@ def begin(database: Database, term: Term, amqp_url: str) -> Iterator[Callable[[]
     routes, chosen = Routes("outbox", ()), settings(database, amqp_url)
     broker = Broker(amqp_url, routes, Window(1000, 8_000_000), lambda _: None)
     broker.tend(nothing)
-    yield lambda: Shift(term=term, broker=broker, routes=routes, settings=chosen, observe=lambda _: None)
+
+    def shift() -> Shift:
+        term.beat()  # the broker may have been long in coming
+        return Shift(term=term, broker=broker, routes=routes, settings=chosen, observe=lambda _: None)
+
+    yield shift
     broker.drop()
 
 
