@@ -37,6 +37,8 @@ class Account:
     rolled_back: Ids = field(default_factory=set)
     ambiguous: Ids = field(default_factory=set)
     """The connection, or the application, ended during COMMIT: nobody knows."""
+    events: Ids = field(default_factory=set)
+    """Of the ambiguous ones, those that are events."""
 
     @property
     def ids(self) -> Ids:
@@ -148,7 +150,7 @@ def judge(
     wrong = set() if effects is None else _wrong(account, seen, effects)
     lost = account.ids - seen
     undone = {id_ for id_ in wrong if not (effects or {}).get(id_)}
-    events = {written.id for written in account.committed if written.event}
+    events = account.events | {written.id for written in account.committed if written.event}
     forgotten = (lost | undone) & events if forgetful else set()
     sent = [delivery for delivery in deliveries if not delivery.redelivered]
     return Report(

@@ -48,9 +48,10 @@ class History:
     @property
     def account(self) -> Account:
         """What became of the jobs. What is neither committed nor rolled back yet counts as ambiguous."""
-        waiting = {job.id for jobs in self._open.values() for job in jobs}
-        known = self._account
-        return Account(known.committed, known.rolled_back, known.ambiguous | waiting)
+        known, waiting = self._account, [job for jobs in self._open.values() for job in jobs]
+        ambiguous = known.ambiguous.union(job.id for job in waiting)
+        events = known.events.union(job.id for job in waiting if job.event)
+        return Account(known.committed, known.rolled_back, ambiguous, events)
 
     @property
     def missing(self) -> set[object]:
@@ -96,6 +97,7 @@ class History:
             self._account.rolled_back.update(job.id for job in jobs)
         else:
             self._account.ambiguous.update(job.id for job in jobs)
+            self._account.events.update(job.id for job in jobs if job.event)
 
     def _job(self, word: str) -> Written:
         id_, token, key, what = word.split(":")

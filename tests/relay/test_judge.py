@@ -116,5 +116,11 @@ def test_an_event_that_a_forgetful_broker_lost_is_told_apart() -> None:
     assert (guilt(report), report.forgotten) == ({}, {"news", "other"})
     report = judge(news, came_twice, effects={"first": 1})
     assert guilt(report) == {"lost": {"other"}, "wrong_effects": {"news", "other"}}
+    # Of one whose COMMIT nobody answered for, a copy arrived, and the one for its taker did not.
+    news.ambiguous, news.events = {"unknown", "work"}, {"unknown"}
+    report = judge(news, [*came_twice, came("unknown"), came("work")], effects={"first": 1}, forgetful=True)
+    assert report.forgotten == {"news", "other", "unknown"}
+    assert guilt(report) == {"wrong_effects": {"work"}}
+    news.ambiguous = set()
     report = judge(news, came_twice, effects={"first": 1, "news": 2}, forgetful=True)
     assert (guilt(report), report.forgotten) == ({"wrong_effects": {"news"}}, {"other"})

@@ -15,7 +15,7 @@ attempt t1 a:w.1:k:job b:w.2:-:event 0.1
 committed t1 0.2
 attempt t2 c:w.3:k:job 0.3
 rolled t2 0.4
-attempt t3 d:w.4:-:job 0.5
+attempt t3 d:w.4:-:event 0.5
 ambiguous t3 0.6
 attempt t4 e:w.5:-:job 0.7
 """
@@ -35,6 +35,7 @@ def test_each_transaction_has_its_outcome(tmp_path: Path) -> None:
     assert account.committed == [Written("a", "k"), Written("b", None, event=True)]
     assert account.rolled_back == {"c"}
     assert account.ambiguous == {"d", "e"}  # the last one's writer was killed, or is at it still
+    assert account.events == {"d"}
 
 
 def test_what_arrived_is_what_the_wiretap_saw_and_what_handlers_got(tmp_path: Path) -> None:
