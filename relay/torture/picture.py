@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from relay.torture.tormentor import Infliction
 
 WIDTH: Final = 960
-LEFT, RIGHT, TOP = 52, 12, 56
+LEFT, RIGHT, TOP = 160, 12, 56
 PLOT: Final = 200
 LANE: Final = 13
 STEPS: Final = 240
 """The most of them that the time is divided into."""
 LEAST_BAR: Final = 3.0
 BOTTOM: Final = 30
-NICE: Final = (1, 2, 5)
+NICE: Final = (1, 2, 2.5, 5)
 TICKS: Final = 5
 
 STYLE: Final = """
@@ -128,19 +128,13 @@ def _end(outcome: Outcome, scale: Scale) -> Iterator[str]:
 
 
 def _lanes(inflictions: Sequence[Infliction], names: Sequence[str], scale: Scale) -> Iterator[str]:
-    """A line for each fault, below the plot: its marks, and its name beside the last of them."""
+    """A line for each fault, below the plot: its name, and its marks."""
     for lane, name in enumerate(names):
         y = TOP + PLOT + BOTTOM + LANE * lane
-        bars = [_bar(each, scale) for each in inflictions if each.fault == name]
-        for left, width in bars:
+        yield f'<text x="{LEFT - 8}" y="{y + 8}" text-anchor="end">{escape(name)}</text>'
+        for left, width in (_bar(each, scale) for each in inflictions if each.fault == name):
             size = f'width="{width:.1f}" height="{LANE - 4}" rx="2"'
             yield f'<rect class="fault" x="{left:.1f}" y="{y}" {size}/>'
-        right = max(left + width for left, width in bars)
-        if right < WIDTH - 180:
-            yield f'<text x="{right + 5:.1f}" y="{y + 8}">{escape(name)}</text>'
-        else:
-            left = min(left for left, _ in bars)
-            yield f'<text x="{left - 5:.1f}" y="{y + 8}" text-anchor="end">{escape(name)}</text>'
 
 
 def _bar(infliction: Infliction, scale: Scale) -> tuple[float, float]:
