@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import hypothesis
 import light
 import pytest
 import redis
@@ -60,6 +61,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Remember what this run must not skip."""
     names = os.environ.get("OUTBOX_TEST_REQUIRE", "").replace(",", " ").split()
     config.stash[_SERVERS] = Servers(frozenset(names))
+    # Four workers on two cores: an example that takes a second says nothing of the code.
+    hypothesis.settings.register_profile("house", hypothesis.settings(), deadline=None)
+    hypothesis.settings.load_profile("house")
 
 
 def pytest_report_header(config: pytest.Config) -> str:

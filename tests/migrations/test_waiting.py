@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -78,13 +77,11 @@ def test_a_database_at_head_is_left_alone_whoever_holds_the_lock(
     env = {"OUTBOX_DATABASE_URL": database.dsn}
     with database.connect() as holder:
         holder.execute(TAKE)
-        began = time.monotonic()
         if command == "outbox":
             process = processes.outbox("migrate", env=env)
         else:
             process = processes.start(ALEMBIC, "upgrade", "head", env=env, cwd=request.config.rootpath)
-        assert process.wait() == 0, process.story()
-        assert time.monotonic() - began < 5
+        assert process.wait() == 0, process.story()  # and not "busy": the lock is held all the while
     assert process.output == "database is at 0002, nothing to do\n"
 
 
