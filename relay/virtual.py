@@ -13,9 +13,8 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from kombu.connection import Connection
-from kombu.exceptions import BatchPublishError
 
-from relay.batch import Bindings, OneByOne, chunks
+from relay.batch import Batch, Bindings, OneByOne, chunks
 from relay.cork import CONNECT_TIMEOUT, IO_TIMEOUT
 from relay.envelope import Unsendable, prepare, unfit
 from relay.publisher import BrokerGone, believe
@@ -35,8 +34,6 @@ OPTIONS: Final = {
     "socket_connect_timeout": CONNECT_TIMEOUT,
     "socket_keepalive": True,
 }
-UNBOUNDED: Final = 2**31
-"""Commands: a batch is written when we say so, after a last look at the term."""
 
 
 class VirtualPublisher:
@@ -131,16 +128,32 @@ class VirtualPublisher:
                     if (tag := self._put(batch, row, term.number, duplicate=duplicate(row)))
                 ]
                 believe(term)
-                batch.flush()
+                answers = batch.flush()
         except self._errors as error:
             raise self._gone(error) from None
-        for tag in written:
-            self._window.acked(tag, multiple=False)
+        self._heed(written, answers)
+
+    def _heed(self, written: Sequence[int], answers: Sequence[BaseException | None]) -> None:
+        """Settle each message by its own answer: one that is refused says nothing of the others.
+
+        Raises:
+            BrokerGone: the server takes nothing just now; what it took before that is confirmed.
+        """
+        failed: BaseException | None = None
+        for tag, answer in zip(written, answers, strict=True):
+            if answer is None:
+                self._window.acked(tag, multiple=False)
+            elif refuses_queue(answer):
+                self._window.turned_away(tag, f"the broker refuses it: {one_line(answer)}")
+            else:
+                failed = failed or answer
+        if failed is not None:
+            raise self._gone(failed)
 
     def _batch(self) -> Any:
         transport = self._connection.transport
         if getattr(transport, "supports_batch_publish", False):
-            return self._channel.create_publish_batch(UNBOUNDED)
+            return Batch(self._channel)
         return OneByOne(self._channel)
 
     def _put(self, batch: Any, row: Row, term: int, *, duplicate: bool) -> int | None:
@@ -176,9 +189,7 @@ class VirtualPublisher:
 
     def _gone(self, error: BaseException) -> BrokerGone:
         self.drop()
-        if isinstance(error, BatchPublishError) and error.__cause__ is not None:
-            error = error.__cause__  # kombu's own words say that a batch failed, and not of what
-        return BrokerGone(" ".join(f"{type(error).__name__}: {error}".split()), unknown=self._window.drop())
+        return BrokerGone(one_line(error), unknown=self._window.drop())
 
 
 def opened(url: str) -> Any:
@@ -192,4 +203,14 @@ def opened(url: str) -> Any:
 
 def errors_of(transport: Any) -> tuple[type[BaseException], ...]:
     """Return all that kombu's transport raises for a server that is gone or refuses."""
-    return (*transport.connection_errors, *transport.channel_errors, BatchPublishError, OSError)
+    return (*transport.connection_errors, *transport.channel_errors, OSError)
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error in one line: its type, and the server's words."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def refuses_queue(answer: BaseException) -> bool:
+    """Whether Redis or Valkey refuses one queue and not the others: what goes there is parked, as on AMQP."""
+    return type(answer).__name__ == "NoPermissionError" or str(answer).startswith("WRONGTYPE")

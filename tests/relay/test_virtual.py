@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from base64 import b64encode
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -191,6 +192,64 @@ def test_a_chunk_without_an_answer_is_unknown(
     assert not window.take().confirmed
     assert window.suspects == {r.ident for r in rows}
     assert publisher.depth("plain") == 11, "they have arrived, and only we do not know"
+
+
+def test_a_queue_that_is_refused_is_the_ways_fault_and_the_others_go(
+    publisher: VirtualPublisher, window: Window, server: Any, term: Term
+) -> None:
+    bind(server, "good", "good.#")
+    bind(server, "bad", "bad.#")
+    server.default_channel.client.set("bad", "no list")
+    secret = b"4111111111111111"
+    rows = [row(kind=kind, payload=secret) for kind in ("good.a", "bad.a", "good.b")]
+    assert publisher.send(rows, term, lambda _: False)
+    outcomes = window.take()
+    assert {r.id for r in outcomes.confirmed} == {rows[0].id, rows[2].id}
+    ((refused, words),) = outcomes.unroutable
+    assert refused.id == rows[1].id
+    assert "WRONGTYPE" in words
+    assert b64encode(secret).decode() not in words
+    assert (window.flying, publisher.depth("good")) == (0, 2)
+
+
+def test_a_server_that_takes_no_more_is_gone_and_what_it_took_is_confirmed(
+    tmp_path: Path, window: Window, term: Term
+) -> None:
+    secret = b"4111111111111111"
+    rows = [row(exchange="", routing_key=f"q{n}", payload=secret) for n in range(3)]
+    with sandbox.valkey(tmp_path) as valkey:
+        publisher = VirtualPublisher(valkey.url, Routes("outbox", ()), window)
+        publisher.connect(nothing)
+        with Connection(valkey.url) as other:
+            client = other.default_channel.client
+            client.config_set("maxmemory", "1")
+            with pytest.raises(BrokerGone) as gone:
+                publisher.send(rows, term, lambda _: False)
+            assert "OutOfMemory" in str(gone.value)
+            assert b64encode(secret).decode() not in str(gone.value)
+            assert (gone.value.unknown, client.llen("q0")) == (3, 0)
+            client.config_set("maxmemory", "0")
+        publisher.connect(nothing)
+        assert publisher.send(rows, term, lambda _: True)
+        publisher.drop()
+    assert {r.id for r in window.take().confirmed} == {r.id for r in rows}
+
+
+def test_a_queue_that_is_unbound_after_the_look_still_gets_its_message(
+    publisher: VirtualPublisher, window: Window, server: Any, term: Term, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kombu's own second look found nothing, dropped the message, and nobody knew."""
+    bind(server, "all", "#")
+    look_up = publisher._bindings._look_up
+
+    def and_then_unbound(exchange: str) -> Any:
+        found = look_up(exchange)
+        server.default_channel.client.delete("_kombu.binding.outbox")
+        return found
+
+    monkeypatch.setattr(publisher._bindings, "_look_up", and_then_unbound)
+    publisher.send([row()], term, lambda _: False)
+    assert (len(window.take().confirmed), publisher.depth("all")) == (1, 1)
 
 
 def test_big_messages_are_few_a_chunk() -> None:
