@@ -50,7 +50,8 @@ def run(
     For schedulers that start things twice: outbox cron run NAME --schedule '*/10 * * * *' -- COMMAND…
 
     A start belongs to the last slot of the schedule by the database's clock, or to the next one if that is
-    less than 30 s away. What makes two starts the same is NAME.
+    less than 30 s away, and less than a quarter of the interval: 15 s where it is a minute. Two starts on
+    either side of that are for two slots. What makes two starts the same is NAME.
 
     Signals are passed on to the command, and its exit code is that of this one. A start that is skipped says
     who ran, and exits 0. If the database does not answer, nothing is run: exit code 69. If the session that
