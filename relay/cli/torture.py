@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,7 @@ def torture(*, faults: str, **chosen: Any) -> None:
     exchange and queues of its own called outbox_torture_…, which are deleted at the end; nothing else is
     touched, and faults that would hurt others are left out. Only these two flags name servers, no variable.
 
-    Exit codes: 0 every promise was kept, 1 one was broken.
+    Exit codes: 0 every promise was kept, 1 one was broken; any other: it could not be found out.
     """
     try:
         from relay.torture import director, setting  # noqa: PLC0415 - rich, psycopg, the servers' wheels
@@ -63,8 +65,19 @@ def torture(*, faults: str, **chosen: Any) -> None:
     problems = [
         f"--faults {name}: there is no such fault; --faults list" for name in names if name not in FAULTS
     ]
-    problems += [f"--{name} must be more than 0" for name in ("minutes", "rate") if not chosen[name] > 0]
+    problems += [
+        f"--{name} must be more than 0, and finite"
+        for name in ("minutes", "rate")
+        if not 0 < chosen[name] < math.inf
+    ]
     if problems:
         raise ConfigError(problems)
     options.refuse_unwritable("--picture", chosen["picture"])
-    sys.exit(director.run(setting.Options(faults=names, **chosen)))
+    try:
+        code = director.run(setting.Options(faults=names, **chosen))
+    except OSError as error:
+        words = error.strerror or str(error)
+        raise WrongEnvironment(
+            f"torture cannot go on: {words}; it keeps its journals in {tempfile.gettempdir()} (TMPDIR)"
+        ) from None
+    sys.exit(code)

@@ -271,6 +271,8 @@ def test_a_traceback_is_there_for_those_who_ask(processes: Processes) -> None:
         (("demo", "--seconds", "0"), "--seconds must be 1 or more, not '0'"),
         (("demo", "--picture", "/nonexistent/x.svg"), "--picture /nonexistent/x.svg cannot be written"),
         (("torture", "--picture", "/nonexistent/x.svg"), "--picture /nonexistent/x.svg cannot be written"),
+        (("torture", "--minutes", "inf"), "--minutes must be more than 0, and finite"),
+        (("torture", "--rate", "nan"), "--rate must be more than 0, and finite"),
     ],
 )
 def test_a_wrong_command_line_is_one_line(processes: Processes, words: tuple[str, ...], told: str) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from contextlib import ExitStack
 from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
 
-from relay.torture import links
+from outbox.errors import WrongEnvironment
+from relay.cli.torture import torture
+from relay.torture import director, links
 from relay.torture.faults import BROKER, FAULTS, POSTGRES, RABBITMQ, VALKEY, possible
 from relay.torture.stage import Stage
 
@@ -49,6 +53,17 @@ def test_a_fault_may_end_after_the_server_that_it_was_about(
     assert told
     with FAULTS[name].act(there, Random(1)) as told:
         assert told
+
+
+def test_a_full_disk_of_its_own_is_no_broken_promise(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(director, "run", full)
+    with pytest.raises(
+        WrongEnvironment, match=r"No space left on device; it keeps its journals in /.* \(TMPDIR\)"
+    ):
+        torture.main(["--minutes", "1"], standalone_mode=False)
 
 
 def test_every_fault_says_what_it_does() -> None:
