@@ -108,7 +108,7 @@ FAULTS = (
         "relay/shift.py",
         " or row.pos <= self.term.tip or",
         " or",
-        f"{RESET}::test_a_relay_that_is_reset_at_any_byte[database-6]",
+        "tests/faults/test_crash_points.py::test_a_relay_that_stops_at_any_point_loses_nothing[P5-SIGKILL]",
     ),
     Mutant(
         "an ack without a proof, whatever the database said",
