@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from mutants import MUTANTS
-from mutation import Mutant, Unfit, check, survives
+from mutation import ROOT, Mutant, Unfit, check, survives
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +39,14 @@ def test_a_mutant_whose_code_has_gone_is_noticed() -> None:
 
 def test_no_two_mutants_have_one_name() -> None:
     assert len(set(NAMES)) == len(NAMES)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=NAMES)
+def test_a_mutant_is_told_of_with_its_test(mutant: Mutant) -> None:
+    file, _, test = mutant.test.removeprefix("tests/").partition("::")
+    assert (
+        f"| {mutant.name} | `{mutant.file}` | `{file}` `{test}` |" in (ROOT / "docs/mutants.md").read_text()
+    )
 
 
 @pytest.mark.exhaustive
