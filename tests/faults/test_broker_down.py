@@ -32,7 +32,7 @@ ATTEMPTS_A_MINUTE, FIRST_ATTEMPTS = 12, 5
 BACK_WITHIN = 10.0
 """Seconds."""
 WORSE = 1.5
-NOISE = 0.02
+NOISE = 0.05
 """Seconds: less than that, a p99 tells of the disk's other work."""
 PART = 250
 """Commits whose p99 is one figure; of several the median counts: one stall of the disk does not decide."""
