@@ -151,6 +151,7 @@ def own_shop(database: Database, own_amqp_url: str) -> Iterator[Shop]:
     made.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_a_broker_that_restarts_while_jobs_are_at_work(
     own_shop: Shop, own_rabbitmq: sandbox.RabbitMQ, end: str

@@ -80,6 +80,7 @@ def test_a_job_that_kills_its_consumer_ends_dead_and_its_neighbours_pay_nothing(
     assert shop.ready() == 0
 
 
+@pytest.mark.long
 def test_kills_at_random_lose_nothing_and_repeat_nothing(shop: Shop, start: Callable[..., Process]) -> None:
     declare(start)
     dice = random.Random(7)

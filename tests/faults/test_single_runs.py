@@ -146,6 +146,7 @@ def test_a_runner_that_is_killed_leaves_no_command_no_lock_and_nothing_to_clean_
     assert following.wait() == 5, following.story()
 
 
+@pytest.mark.long
 def test_a_command_that_outlives_its_runner_and_its_keeper_keeps_the_lock(
     start: Start, journal: Path, database: Database
 ) -> None:

@@ -65,7 +65,7 @@ def test_a_database_that_goes_away_is_waited_for_with_messages_in_hand(
         running.started(shop)
         between.refuse()
         shop.send_all(ids)
-        eventually(lambda: len(shop.heard(events.ConsumerLost, server="database")) >= 5, 20)
+        eventually(lambda: len(shop.heard(events.ConsumerLost, server="database")) >= 4, 20)
         between.accept()
         for job_id in ids:
             assert shop.becomes(job_id, "succeeded").attempt == 1
