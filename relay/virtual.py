@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kombu.connection import Connection
 
 from relay.batch import Batch, Bindings, OneByOne, chunks
+from relay.blame import told
 from relay.cork import CONNECT_TIMEOUT, IO_TIMEOUT
 from relay.envelope import Unsendable, prepare, unfit
 from relay.publisher import BrokerGone, believe
@@ -144,7 +145,7 @@ class VirtualPublisher:
             if answer is None:
                 self._window.acked(tag, multiple=False)
             elif refuses_queue(answer):
-                self._window.turned_away(tag, f"the broker refuses it: {one_line(answer)}")
+                self._window.turned_away(tag, f"the broker refuses it: {told(answer)}")
             else:
                 failed = failed or answer
         if failed is not None:
@@ -189,7 +190,7 @@ class VirtualPublisher:
 
     def _gone(self, error: BaseException) -> BrokerGone:
         self.drop()
-        return BrokerGone(one_line(error), unknown=self._window.drop())
+        return BrokerGone(told(error), unknown=self._window.drop())
 
 
 def opened(url: str) -> Any:
@@ -204,11 +205,6 @@ def opened(url: str) -> Any:
 def errors_of(transport: Any) -> tuple[type[BaseException], ...]:
     """Return all that kombu's transport raises for a server that is gone or refuses."""
     return (*transport.connection_errors, *transport.channel_errors, OSError)
-
-
-def one_line(error: BaseException) -> str:
-    """Return an error in one line: its type, and the server's words."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def refuses_queue(answer: BaseException) -> bool:

@@ -212,6 +212,21 @@ def test_a_queue_that_is_refused_is_the_ways_fault_and_the_others_go(
     assert (window.flying, publisher.depth("good")) == (0, 2)
 
 
+def test_of_two_queues_that_take_an_event_one_refuses(
+    publisher: VirtualPublisher, window: Window, server: Any, term: Term
+) -> None:
+    """Each message is a command for each of its queues: the answers of one are not its neighbour's."""
+    bind(server, "every", "#")
+    bind(server, "some", "two.#")
+    server.default_channel.client.set("some", "no list")
+    rows = [row(kind=kind) for kind in ("two.a", "one.b", "two.c", "one.d")]
+    assert publisher.send(rows, term, lambda _: False)
+    outcomes = window.take()
+    assert {r.id for r in outcomes.confirmed} == {rows[1].id, rows[3].id}
+    assert {r.id for r, _ in outcomes.unroutable} == {rows[0].id, rows[2].id}
+    assert publisher.depth("every") == 4
+
+
 def test_a_server_that_takes_no_more_is_gone_and_what_it_took_is_confirmed(
     tmp_path: Path, window: Window, term: Term
 ) -> None:
